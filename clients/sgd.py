@@ -1,0 +1,54 @@
+"""Local SGD: what a FedAvg client does, and with a proximal term what a FedProx client does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedmodel.cohort import Cohort, mean_gradient
+from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
+
+__all__ = ["sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class sgd:  # noqa: N801 - the name in an experiment
+    """Minimise F_k(w) + proximal/2 |w - w_global|^2 by minibatch steps on each client's records.
+
+    1. Shuffle the records each epoch and take `batch_size` at a time.
+    2. Step along the mean gradient; momentum and weight decay as in torch.optim.
+
+    `epochs` may be a fraction; `steps`, if given, rules over it. A strategy that sends
+    ``proximal-mu`` (Flower's FedProx) sets the proximal term.
+
+    McMahan et al., AISTATS 2017, Algorithm 1; Li et al., MLSys 2020, Algorithm 2.
+    """
+
+    learning_rate: float
+    batch_size: int = 32
+    epochs: float = 1.0
+    steps: int | None = None
+    optimiser: OptimiserName = "sgd"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    proximal: float = 0.0
+
+    private: ClassVar[bool] = False
+
+    def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
+        """Each client's local model minus the global one."""
+        local = start.repeat(cohort.size, 1)
+        optimiser = LocalOptimiser(
+            self.optimiser, self.learning_rate, self.momentum, self.weight_decay
+        )
+        proximal = float(cohort.config.get("proximal-mu", self.proximal))
+        for step in cohort.steps:
+            batch = cohort.shuffled_batch(step)
+            gradient = mean_gradient(cohort, local, batch)
+            if proximal:
+                gradient += proximal * (local - start)
+            optimiser.step(local, gradient, active=batch.active)
+        return local - start

@@ -1,0 +1,216 @@
+"""K clients that train at once: their records, their batches, their noise, and what they must report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fedmodel import randomness
+from fedmodel.cohort.model import FlatModel
+from fedmodel.types import FederatedData
+
+__all__ = ["Batch", "Cohort", "LocalTraining"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's records of every client, padded to the longest. Padding slots are not present."""
+
+    x: Float[Tensor, "K B ..."]
+    y: Int[Tensor, "K B"]
+    present: Bool[Tensor, "K B"]
+    keys: Int[Tensor, "K B"]  # each record's key in this step, for dropout
+    active: Float[Tensor, "K 1"]  # 1 while the client still has steps to take, else 0
+
+    def part(self, clients: slice, records: slice) -> Batch:
+        """Some clients' and some slots' share of the batch."""
+        return Batch(
+            self.x[clients, records],
+            self.y[clients, records],
+            self.present[clients, records],
+            self.keys[clients, records],
+            self.active[clients],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """How much each client trains in a round, and under which privacy plan. All arrays are ``[N]``
+    over the whole population, so that any cohort can look its clients up."""
+
+    batch_size: int
+    num_steps: np.ndarray  # local steps a round
+    private: bool = False
+    clip: float = float("inf")
+    noise_multiplier: np.ndarray | None = None
+    noise: str = "seeded"  # or "secure": from a cryptographic source, not reproducible
+
+    def without_privacy(self) -> LocalTraining:
+        """The same steps on the same batches, without clip and noise."""
+        if self.noise_multiplier is None:
+            return self
+        zeros = np.zeros_like(self.noise_multiplier)
+        return replace(self, private=False, clip=float("inf"), noise_multiplier=zeros)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients of one round that train together. Draws depend on the client, never on the company."""
+
+    clients: np.ndarray  # [K] numbers in partition order
+    data: FederatedData
+    model: FlatModel
+    training: LocalTraining
+    seed: int
+    round: int
+    config: Mapping[str, Any] = field(default_factory=dict)  # what the strategy sent along
+    device: str = "cpu"
+    # What was really done, noted as it happens: the ledger charges this, not what was planned.
+    noise_steps: np.ndarray = field(init=False)  # [K]
+    poisson_steps: np.ndarray = field(init=False)  # [K]
+    loss_sum: Tensor = field(init=False)  # [K]
+    loss_count: Tensor = field(init=False)  # [K]
+
+    def __post_init__(self) -> None:
+        for name in ("noise_steps", "poisson_steps"):
+            object.__setattr__(self, name, np.zeros(len(self.clients), dtype=np.int64))
+        for name in ("loss_sum", "loss_count"):
+            object.__setattr__(self, name, torch.zeros(len(self.clients), device=self.device))
+
+    @property
+    def size(self) -> int:
+        """Number of clients, K."""
+        return len(self.clients)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Training records of each client, ``[K]``."""
+        return (self._bounds[:, 1] - self._bounds[:, 0]).astype(np.int64)
+
+    @cached_property
+    def num_steps(self) -> np.ndarray:
+        """Local steps of each client this round, ``[K]``."""
+        return self.training.num_steps[self.clients]
+
+    @property
+    def steps(self) -> range:
+        """The steps of the client that takes most; `Batch.active` tells who still does."""
+        return range(int(self.num_steps.max()))
+
+    @property
+    def clip(self) -> float:
+        """Bound on the norm of one record's gradient."""
+        return self.training.clip
+
+    @cached_property
+    def noise_multiplier(self) -> Float[Tensor, " K"]:
+        """Standard deviation of each client's noise, in units of `clip`."""
+        plan = self.training.noise_multiplier
+        values = np.zeros(self.size) if plan is None else plan[self.clients]
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    @cached_property
+    def sample_rate(self) -> np.ndarray:
+        """Probability of each record to be in a Poisson batch, ``min(1, batch_size / n)``, ``[K]``."""
+        return np.minimum(1.0, self.training.batch_size / np.maximum(self.sizes, 1))
+
+    @cached_property
+    def expected_batch_size(self) -> Float[Tensor, " K"]:
+        """Mean number of records in a Poisson batch, q n."""
+        values = self.sample_rate * self.sizes
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def shuffled_batch(self, step: int) -> Batch:
+        """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
+        width = self.training.batch_size
+        steps_per_epoch = -(-self.sizes // width)
+        epoch, slot = np.divmod(step, np.maximum(steps_per_epoch, 1))
+        order = self._orders(int(epoch.max()))[epoch, np.arange(self.size)]  # [K, slots]
+        columns = slot[:, None] * width + np.arange(min(width, order.shape[1]))
+        records = np.take_along_axis(order, np.minimum(columns, order.shape[1] - 1), axis=1)
+        records = np.where(columns < order.shape[1], records, -1)
+        return self._batch(np.where(step < self.num_steps[:, None], records, -1), step)
+
+    def poisson_batch(self, step: int) -> Batch:
+        """Each record with probability `sample_rate`, independently: what the accountants assume."""
+        width = int(self.sizes.max())
+        drawn = randomness.uniforms(self._keys("poisson"), width, step=step)
+        taken = drawn < self.sample_rate[:, None]
+        taken &= np.arange(width) < self.sizes[:, None]
+        active = step < self.num_steps
+        taken &= active[:, None]
+        self.poisson_steps[:] += active
+        client, record = np.nonzero(taken)
+        counts = taken.sum(1)
+        records = np.full((self.size, max(1, int(counts.max()))), -1, dtype=np.int64)
+        position = np.arange(len(client)) - np.repeat(np.cumsum(counts) - counts, counts)
+        records[client, position] = record
+        return self._batch(records, step)
+
+    def normal(self, step: int, like: Float[Tensor, "K d"]) -> Float[Tensor, "K d"]:
+        """Standard normal noise for each client's step. Noted: each call is a step that is charged."""
+        self.noise_steps[:] += step < self.num_steps
+        if self.training.noise == "secure":
+            drawn = randomness.secure_normals(tuple(like.shape))
+        else:
+            drawn = randomness.normals(self._keys("noise"), like.shape[1], step=step)
+        return torch.from_numpy(drawn).to(like)
+
+    def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
+        """Add to the clients' training loss: summed loss over so many records."""
+        self.loss_sum.add_(loss.detach())
+        self.loss_count.add_(number)
+
+    @property
+    def training_loss(self) -> Float[Tensor, " K"]:
+        """Mean loss over the records trained on, as they were met; NaN where none was noted."""
+        return self.loss_sum / self.loss_count
+
+    def parts(self, *, clients: int) -> Iterator[Cohort]:
+        """The same cohort in pieces of at most so many clients."""
+        for first in range(0, self.size, clients):
+            yield replace(self, clients=self.clients[first : first + clients])
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        return self.data.bounds.numpy()[self.clients]
+
+    def _keys(self, purpose: str) -> np.ndarray:
+        cache = self.__dict__.setdefault("_key_cache", {})
+        if purpose not in cache:
+            cache[purpose] = randomness.stream_keys(self.seed, self.clients, self.round, purpose)
+        return cache[purpose]
+
+    def _orders(self, epoch: int) -> np.ndarray:
+        """The records' order of every epoch up to this one, ``[E, K, n]``, padded with -1."""
+        orders = self.__dict__.setdefault("_order_cache", [])
+        while len(orders) <= epoch:
+            keys = self._keys("shuffle")
+            orders.append(randomness.shuffles(keys, self.sizes, step=len(orders)))
+        return np.stack(orders) if len(orders) > 1 else orders[0][None]
+
+    def _batch(self, records: Int[np.ndarray, "K B"], step: int) -> Batch:
+        present = records >= 0
+        rows = torch.from_numpy(self._bounds[:, :1] + np.maximum(records, 0))
+        # A client without records in its split still needs a row to point at.
+        rows.clamp_(max=len(self.data.y) - 1)
+        if self.model.has_dropout:
+            keys = randomness.record_keys(self._keys("dropout"), np.maximum(records, 0), step=step)
+        else:
+            keys = np.zeros_like(records)
+        return Batch(
+            x=self.data.x[rows].to(self.device),
+            y=self.data.y[rows].to(self.device),
+            present=torch.from_numpy(present).to(self.device),
+            keys=torch.from_numpy(keys).to(self.device),
+            active=torch.from_numpy((step < self.num_steps)[:, None])
+            .to(self.device)
+            .to(torch.float32),
+        )

@@ -1,0 +1,108 @@
+"""A model as one vector: what is trained, sent and aggregated is a row of d numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedmodel.cohort.dropout import KeyedDropout, with_keyed_dropout
+from fedmodel.errors import FedmodelError
+
+__all__ = ["FlatModel"]
+
+_MIXES_RECORDS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class FlatModel:
+    """An ordinary module whose trainable parameters are seen as one vector ``[d]``.
+
+    Frozen parameters and buffers stay in the module, shared by all clients. Tied weights appear
+    once. Dropout layers are replaced by keyed ones.
+
+    Raises:
+        FedmodelError: the module mixes records (BatchNorm), or has nothing to train.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        for name, layer in module.named_modules():
+            if isinstance(layer, _MIXES_RECORDS):
+                raise FedmodelError(
+                    f"{type(layer).__name__} at {name or 'the top'!r} mixes the records of a batch: "
+                    "no record's gradient is its own, and its running statistics leave the client",
+                    where="[model]",
+                    fix="Use GroupNorm or LayerNorm instead.",
+                )
+        self.module = with_keyed_dropout(module)
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        if not trained:
+            raise FedmodelError(
+                f"{type(module).__name__} has no trainable parameter",
+                where="[model]",
+                fix="At least one parameter needs requires_grad = True.",
+            )
+        self.names = tuple(trained)
+        self.shapes = tuple(tuple(p.shape) for p in trained.values())
+        self.counts = tuple(prod(shape) for shape in self.shapes)
+        self.initial = torch.cat([p.detach().reshape(-1).float() for p in trained.values()])
+
+    @property
+    def size(self) -> int:
+        """Number of trained parameters, d."""
+        return len(self.initial)
+
+    @property
+    def has_dropout(self) -> bool:
+        return any(isinstance(layer, KeyedDropout) for layer in self.module.modules())
+
+    def split(self, vector: Float[Tensor, "*batch d"]) -> dict[str, Tensor]:
+        """The named parameters as views of a vector, or of a stack of vectors."""
+        parts = vector.split(self.counts, dim=-1)
+        return {
+            name: part.view(*vector.shape[:-1], *shape)
+            for name, part, shape in zip(self.names, parts, self.shapes)
+        }
+
+    def join(self, parameters: Mapping[str, Tensor]) -> Float[Tensor, " d"]:
+        """The vector of named parameters; the inverse of `split`.
+
+        Raises:
+            KeyError: a parameter is missing.
+        """
+        return torch.cat([parameters[name].reshape(-1).float() for name in self.names])
+
+    def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Float[Tensor, "B C"]:
+        """The module's answer with these parameters; a single output counts as the logit of class 1."""
+        answer = torch.func.functional_call(self.module, dict(parameters), (x,))
+        answer = getattr(answer, "logits", answer)  # a Hugging Face output
+        if answer.dim() == 1:
+            answer = answer[:, None]
+        if answer.shape[-1] == 1:
+            answer = torch.cat([torch.zeros_like(answer), answer], dim=-1)
+        return answer
+
+    def state_dict(self, vector: Float[Tensor, " d"]) -> dict[str, Tensor]:
+        """Everything that `module.load_state_dict` needs, with these parameters."""
+        state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        split = self.split(vector)
+        for name, tied in self.module.named_parameters(remove_duplicate=False):
+            for own in self.names:
+                if tied is self.module.get_parameter(own):
+                    state[name] = split[own].detach().clone()
+        return state
+
+    @torch.no_grad()
+    def predict(
+        self, vector: Float[Tensor, " d"], x: Tensor, *, chunk: int = 8192
+    ) -> Float[Tensor, "N C"]:
+        """Logits of many records with one parameter vector."""
+        parameters = self.split(vector)
+        training = self.module.training
+        self.module.eval()
+        try:
+            return torch.cat([self.logits(parameters, part) for part in x.split(chunk)])
+        finally:
+            self.module.train(training)

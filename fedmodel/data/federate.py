@@ -1,0 +1,109 @@
+"""From records and an assignment to the federation that everything else works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedmodel.data.encode import fit_encoder
+from fedmodel.data.encoder import Encoder
+from fedmodel.data.flower import assignment_by
+from fedmodel.data.hashing import HashedText
+from fedmodel.data.ranges import Encode
+from fedmodel.data.records import Assignment, Records
+from fedmodel.data.split import split
+from fedmodel.errors import FedmodelError
+from fedmodel.types import SPLITS, FederatedData
+
+if TYPE_CHECKING:
+    from flwr_datasets.partitioner import Partitioner
+
+__all__ = ["federate"]
+
+
+def federate(
+    records: Records,
+    assignment: Assignment | Partitioner,
+    *,
+    encode: Encode = "pooled",
+    ranges: Mapping[str, Sequence[float] | Sequence[str]] | None = None,
+    test: float = 0.2,
+    validation: float = 0.0,
+    seed: int,
+) -> FederatedData:
+    """Split each client's records, encode them, and lay them out client by client.
+
+    `assignment` is a partitioner's, or any partitioner of Flower Datasets.
+
+    1. `split` holds out test and validation records of each client, or the split column does.
+    2. `encode` says what is fitted on the training records (`fedmodel.data.encode`); texts are
+       hashed, whatever it says.
+    3. Rows are ordered by client, then train, validation, test, then as they were.
+
+    Raises:
+        FedmodelError: the assignment does not fit the records; what `split` and `fit_encoder`
+            raise.
+    """
+    if not isinstance(assignment, Assignment):
+        assignment = assignment_by(assignment, records)
+    _check(records, assignment)
+    parts = split(assignment, test=test, validation=validation, given=records.split, seed=seed)
+    cell = assignment.client * len(SPLITS) + parts
+    order = np.argsort(cell, kind="stable")
+    sizes = np.bincount(cell, minlength=len(assignment.names) * len(SPLITS))
+    ends = sizes.cumsum().reshape(-1, len(SPLITS))
+    starts = np.append(0, ends[:-1, -1])
+    encoder: Encoder | HashedText
+    names: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    if records.text is not None:
+        if ranges:
+            raise FedmodelError(
+                "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
+            )
+        encoder = HashedText(max_tokens=records.max_tokens, buckets=records.buckets)
+        x = encoder.transform(records.text)
+    else:
+        assert records.features is not None
+        encoder, outside = fit_encoder(
+            records, assignment, training=parts == 0, encode=encode, ranges=ranges
+        )
+        x, names = encoder.transform(records.features, assignment.client), encoder.names
+    levels = [records.sensitive[name].cat.codes.to_numpy() for name in records.attributes]
+    group = np.column_stack(levels) if levels else np.empty((len(records), 0))
+    return FederatedData(
+        x=torch.from_numpy(x[order]),
+        y=torch.from_numpy(records.label.cat.codes.to_numpy(dtype=np.int64)[order]),
+        group=torch.from_numpy(group.astype(np.int64)[order]),
+        bounds=torch.from_numpy(np.column_stack([starts, ends])),
+        clients=assignment.names,
+        classes=records.classes,
+        attributes=records.attributes,
+        features=names,
+        card=records.card,
+        outside=outside,
+        vocabulary=records.buckets if records.text is not None else 0,
+        encoder=encoder,
+    )
+
+
+def _check(records: Records, assignment: Assignment) -> None:
+    client, num_clients = assignment.client, len(assignment.names)
+    if client.shape != (len(records),):
+        problem = f"it assigns {client.shape} records of {len(records)}"
+    elif len(client) and not 0 <= client.min() <= client.max() < num_clients:
+        problem = f"it has {num_clients} names, and client numbers {client.min()} to {client.max()}"
+    elif len(set(assignment.names)) < num_clients:
+        problem = "two clients have the same name"
+    elif empty := num_clients - len(np.unique(client)):
+        problem = f"it leaves {empty} of {num_clients} clients without a record"
+    else:
+        return
+    raise FedmodelError(
+        f"the partition is wrong: {problem}",
+        where="[partition]",
+        fix="Give each record a client number from 0 to K - 1, each client a record and a name.",
+    )

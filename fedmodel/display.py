@@ -1,0 +1,197 @@
+"""What the command line shows: progress, tables, summaries. It reads, and never computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedmodel.catalogue import KINDS, nearest
+from fedmodel.errors import FedmodelError
+
+if TYPE_CHECKING:
+    from fedmodel.experiment import Experiment, Round
+    from fedmodel.runs.run import Run
+
+__all__ = ["Progress", "catalogue_tables", "plan_table", "summary"]
+
+
+class Progress:
+    """Live progress on a terminal, a line a round elsewhere: loss, accuracy, epsilon, time left."""
+
+    def __init__(self, console: Console, experiment: Experiment) -> None:
+        self.console, self.experiment = console, experiment
+        self.total = experiment.config.rounds
+        self.begun = time.perf_counter()
+        self.first: tuple[int, float] | None = None
+        self.line = "loading data"
+        self.number = 0
+        self.live = Live(console=console, get_renderable=self._draw, refresh_per_second=4)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.live.start()
+        self.experiment.built  # noqa: B018 - load the data while "loading data" shows
+        self.line = f"starting engine {self.experiment.config.engine.name}"
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the progress."""
+        self.console.print(line)
+        self.line = line if line.startswith("reference") else self.line
+
+    def advance(self, finished: Round) -> None:
+        """Show a finished round."""
+        self.number = finished.number
+        parts = [f"round {finished.number}/{self.total}"]
+        if finished.evaluated:
+            parts += [f"loss {finished['loss']:.4f}", f"accuracy {finished['accuracy']:.4f}"]
+        if len(finished.epsilon):
+            parts.append(f"epsilon \u2264 {finished.epsilon.max():.2f}")
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = (finished.number, now)
+        elif finished.number > self.first[0]:
+            each = (now - self.first[1]) / (finished.number - self.first[0])
+            parts.append(f"{_duration(each * (self.total - finished.number))} left")
+        self.line = "   ".join(parts)
+        if not self.console.is_terminal:
+            self.console.print(self.line)
+
+    def _draw(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(
+            ProgressBar(total=self.total, completed=self.number, width=30), Text(self.line)
+        )
+        return grid
+
+
+def summary(run: Run) -> RenderableType:
+    """The result of a run: models side by side, then privacy, then where everything is."""
+    metrics = run.metrics
+    table = Table(title=escape(run.manifest.get("name", "")), title_justify="left")
+    table.add_column("model")
+    columns = {
+        "loss": "loss",
+        "accuracy": "accuracy",
+        "roc_auc": "AUC",
+        "accuracy_worst_decile": "worst clients",
+        "demographic_parity_difference": "parity gap",
+        "equalized_odds_difference": "odds gap",
+        "honest_accuracy": "honest clients",
+    }
+    rows = (
+        metrics[(metrics.split == "test") & (metrics.scope == "global")]
+        if len(metrics)
+        else metrics
+    )
+    shown = {name: title for name, title in columns.items() if (rows.metric == name).any()}
+    for title in shown.values():
+        table.add_column(title, justify="right")
+    for model in ("global", "non_private", "pooled", "local"):
+        own = rows[rows.model == model]
+        if not len(own):
+            continue
+        last = own[own["round"] == own["round"].max()].set_index("metric").value
+        label = f"federated, round {own['round'].max()}" if model == "global" else model
+        table.add_row(label, *(f"{last[n]:.4f}" if n in last else "" for n in shown))
+    lines: list[RenderableType] = [table]
+    clients = run.clients
+    if "epsilon" in clients:
+        spent = clients.epsilon
+        lines.append(
+            f"epsilon by client: median {spent.median():.3f}, largest {spent.max():.3f} "
+            f"(delta {clients.delta.iloc[0]:g})"
+        )
+    if len(clients) and clients.declined.sum():
+        lines.append(f"{(clients.declined > 0).sum()} clients declined: their budget was spent")
+    seconds = run.manifest.get("seconds", 0.0)
+    lines.append(f"{len(clients)} clients, {seconds:.1f} s on engine {run.manifest['engine']}")
+    lines.append(Text(f"run folder  {run.path}", overflow="fold"))
+    lines.append(Text(f"report      {run.report}", overflow="fold"))
+    return Group(*lines)
+
+
+def plan_table(experiment: Experiment) -> Table:
+    """What an experiment would do, before it runs."""
+    built, config = experiment.built, experiment.config
+    table = Table(title=escape(experiment.name), title_justify="left", show_header=False)
+    sizes = built.data.sizes("train")
+    rows = {
+        "data": f"{config.data.name}: {int(sizes.sum()):,} training and "
+        f"{int(built.data.sizes('test').sum()):,} test records, {len(built.data.classes)} classes",
+        "clients": f"{built.data.num_clients}, {int(sizes.min())} to {int(sizes.max())} training records each",
+        "model": f"{config.model.name}, {built.model.size:,} parameters",
+        "client": f"{config.client.name}, {int(built.workload.training.num_steps.min())} to "
+        f"{int(built.workload.training.num_steps.max())} steps a round",
+        "strategy": config.strategy.name,
+        "rounds": str(config.rounds),
+        "engine": config.engine.name,
+    }
+    if built.plans is not None:
+        noise = built.workload.training.noise_multiplier
+        assert noise is not None
+        target = built.plans.budget.epsilon
+        rows["privacy"] = (
+            f"{'epsilon ' + format(target, 'g') if target else 'noise set by hand'}, "
+            f"delta {built.plans.budget.delta:g}; noise multiplier {noise.min():.3f} to {noise.max():.3f}"
+        )
+    if built.dishonest is not None and config.attack is not None:
+        rows["attack"] = f"{config.attack.name} by {int(built.dishonest.sum())} clients"
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
+    return table
+
+
+def catalogue_tables(kind: str | None) -> Iterator[Table]:
+    """One table a kind: names, options and what they are."""
+    if kind is not None and kind.rstrip("s") not in KINDS:
+        raise FedmodelError(
+            f"there is no kind {kind!r}", fix=nearest(kind, KINDS, what="the kinds are")
+        )
+    for name, catalogue in KINDS.items():
+        if kind is not None and name != kind.rstrip("s"):
+            continue
+        table = Table(title=f"{name}s", title_justify="left")
+        for column in ("name", "options", "what it is"):
+            table.add_column(column, overflow="fold")
+        from pathlib import Path
+
+        for component in sorted(catalogue.names()):
+            function = catalogue.find(component, base=Path.cwd())
+            options = ", ".join(
+                option
+                if parameter.default is parameter.empty
+                else f"{option} = {_value(parameter.default)}"
+                for option, parameter in catalogue.schema(function).items()
+            )
+            first = (function.__doc__ or "").strip().splitlines()[0]
+            table.add_row(component, escape(options), escape(first))
+        if table.row_count:
+            yield table
+        elif kind is not None:
+            raise FedmodelError(
+                f"no {name} has a name of its own", fix="Yours is written `file.py:name`."
+            )
+
+
+def _value(default: Any) -> str:
+    return getattr(default, "__name__", None) or repr(default)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,326 @@
+"""An experiment: read, built, run round by round, resumed, finished with its tables and its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+import torch
+
+from fedmodel import references
+from fedmodel.apps import CohortApp
+from fedmodel.build import Built, bind, build, resolved_paths
+from fedmodel.config import Config, Source, read_config
+from fedmodel.errors import FedmodelError
+from fedmodel.evaluation.robustness import honest_rows
+from fedmodel.evaluation.tables import metric_rows, rows
+from fedmodel.grids import grid_named
+from fedmodel.rounds import Federation, Finished, State, rounds
+from fedmodel.runs.finish import finish
+from fedmodel.runs.folder import RunFolder
+from fedmodel.runs.manifest import fingerprint, make_manifest
+from fedmodel.runs.plugins import bring_along
+from fedmodel.runs.run import Run
+from fedmodel.runs.spending import Spending
+from fedmodel.types import Counts, Split
+
+__all__ = ["Experiment", "Round"]
+
+
+class Round:
+    """A finished round. ``round["accuracy"]`` is a global metric on the test records."""
+
+    def __init__(self, finished: Finished, metrics: pd.DataFrame, epsilon: pd.Series) -> None:
+        self.number, self.seconds = finished.number, finished.seconds
+        self.finished, self.metrics, self.epsilon = finished, metrics, epsilon
+
+    def __getitem__(self, metric: str) -> float:
+        rows = self.metrics
+        found = rows[(rows.metric == metric) & (rows.scope == "global") & (rows.split == "test")]
+        if not len(found):
+            known = sorted(set(rows[rows.scope == "global"].metric))
+            raise KeyError(f"{metric!r} was not measured in round {self.number}; there is {known}")
+        return float(found.value.iloc[0])
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether this round was evaluated (`evaluation.every`)."""
+        return len(self.metrics) > 0
+
+
+class Experiment:
+    """What an experiment file says, and what became of it. Nothing is loaded before it is needed."""
+
+    def __init__(self, config: Config, source: Source, raw: Mapping[str, Any]) -> None:
+        self.config, self.source, self.raw = config, source, dict(raw)
+        self.folder: RunFolder | None = None
+        self.stop = False  # set from outside: the run ends after the round in progress
+        self.say: Callable[[str], None] = lambda line: None
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | str | Mapping[str, Any],
+        overrides: Mapping[str, Any] | None = None,
+        **keys: Any,
+    ) -> Experiment:
+        """Read an experiment file (or a mapping); `overrides` are by dotted key, `keys` top-level.
+
+        Raises:
+            FedmodelError: what is wrong, at which line, and what to do.
+        """
+        config, source, raw = read_config(path, {**(overrides or {}), **keys})
+        experiment = cls(config, source, raw)
+        experiment.components  # noqa: B018 - names and options are checked at once
+        return experiment
+
+    def changed(self, overrides: Mapping[str, Any]) -> Experiment:
+        """The same experiment with some keys changed, by dotted key."""
+        config, source, raw = read_config(self.raw, overrides)
+        source = Source(self.source.path, self.source.text, frozenset(overrides))
+        experiment = Experiment(config, source, raw)
+        experiment.components  # noqa: B018 - checked at once
+        return experiment
+
+    @cached_property
+    def components(self):
+        """The components with their checked options."""
+        return bind(self.config, self.source)
+
+    @cached_property
+    def built(self) -> Built:
+        """Data, model, strategy and plans; loads the data."""
+        return build(self.config, self.source)
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, or its file's."""
+        return self.config.name or (self.source.path.stem if self.source.path else "experiment")
+
+    @property
+    def run(self) -> Run:
+        """The run, as far as it has come.
+
+        Raises:
+            FedmodelError: it has not begun.
+        """
+        if self.folder is None:
+            raise FedmodelError("this experiment has not run yet", fix="Iterate over `.rounds()`.")
+        return Run(self.folder.path)
+
+    def rounds(self, out: Path | str | None = None) -> Iterator[Round]:
+        """Run, round by round; leaving the loop ends the run with what is finished.
+
+        Raises:
+            FedmodelError: `out` is not empty; RunFailed: a round could not be finished.
+        """
+        built = self.built
+        path = Path(out) if out is not None else self._default_folder()
+        folder = RunFolder.create(path)
+        components = resolved_paths(self.raw, self.components)
+        raw = bring_along(components, base=self.source.base, folder=path)
+        folder.write("config.toml", tomli_w.dumps(_plain({**raw, "seed": self.config.seed})))
+        manifest = make_manifest(
+            seed=self.config.seed,
+            engine=self.config.engine.name,
+            data=built.data,
+            base=self.source.base,
+        )
+        manifest["name"], manifest["notes"] = self.name, list(built.notes)
+        folder.write_manifest(manifest)
+        yield from self._go(folder, State(0, built.model.initial))
+
+    @classmethod
+    def resume(cls, path: Path | str) -> tuple[Experiment, Iterator[Round]]:
+        """An interrupted run, and the rounds that are left of it.
+
+        Raises:
+            FedmodelError: no run there, the data changed, or a private run whose state is lost.
+        """
+        folder = RunFolder.open(Path(path))
+        experiment = cls.read(folder.path / "config.toml")
+        manifest = folder.manifest
+        if fingerprint(experiment.built.data) != manifest["data_fingerprint"]:
+            raise FedmodelError(
+                "the data is not what this run was started with",
+                where=str(folder.path / "manifest.json"),
+                fix="Put the data back, or start the experiment anew.",
+            )
+        state = folder.latest_state()
+        if state is None:
+            state = State(0, experiment.built.model.initial)
+        secure = (
+            experiment.config.privacy is not None and experiment.config.privacy.noise == "secure"
+        )
+        if secure and not manifest["finished"]:
+            manifest["notes"].append(
+                f"Resumed after round {state.number}: with secure noise a round that was cut off is "
+                "drawn anew, and only the round that was finished is charged."
+            )
+            folder.write_manifest(manifest)
+        return experiment, experiment._go(folder, state)
+
+    def _default_folder(self) -> Path:
+        return Path("runs") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+    def _go(self, folder: RunFolder, state: State) -> Iterator[Round]:
+        self.folder, built = folder, self.built
+        if folder.manifest["finished"]:
+            return
+        spending = Spending(built.plans, built.data.num_clients)
+        spending.restore(folder.entries())
+        begun, before = time.perf_counter(), folder.manifest["seconds"]
+        last: list[Round] = []
+
+        def save(state: State, finished: Finished) -> None:
+            metrics = self._rows(finished.counts, finished, "global")
+            steps = spending.note(finished, state.clients)
+            folder.save_round(state, finished, metrics, {"steps": steps})
+            self._keep_best(folder, state, metrics)
+            for line in _events(finished, built.data.clients):
+                folder.log(line)
+                self.say(line)
+            last[:] = [Round(finished, metrics, spending.so_far(built.data.clients))]
+
+        grid, complete, failed = None, False, False
+        try:
+            engine = self.config.engine
+            grid = grid_named(
+                engine.name,
+                CohortApp(built.workload),
+                num_clients=built.data.num_clients,
+                workers=engine.workers,
+                address=engine.address,
+                device=engine.device,
+                scratch=folder.path / "state",
+            )
+            for _ in rounds(self._federation(grid), state, save=save):
+                yield last[0]
+                if self.stop:
+                    break
+            complete = not self.stop or last[0].number == self.config.rounds
+            if complete:
+                self._references(folder)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            if grid is not None:
+                grid.close()
+            manifest = folder.manifest
+            manifest["seconds"] = round(before + time.perf_counter() - begun, 3)
+            manifest["finished"] = complete and not failed
+            if last or folder.latest_state() is not None:  # else there is nothing to tell yet
+                finish(folder, manifest=manifest, built=built, spending=spending, config=self.config)
+
+    def _federation(self, grid: Any) -> Federation:
+        built, config = self.built, self.config
+        return Federation(
+            strategy=deepcopy(built.strategy),
+            grid=grid,
+            layout=built.layout,
+            seed=config.seed,
+            num_rounds=config.rounds,
+            every=config.evaluation.every,
+            dropout=config.client.dropout,
+            omniscient=built.omniscient,
+            dishonest=None if built.dishonest is None else torch.from_numpy(built.dishonest),
+            on_failure=config.engine.on_failure,
+            name_of=lambda client: built.data.clients[client],
+            splits=built.splits,
+        )
+
+    def _rows(
+        self, counts: Mapping[Any, Counts], finished: Finished | None, model: str, number: int = 0
+    ) -> pd.DataFrame:
+        """The tidy rows of a model's counts."""
+        built = self.built
+        number = finished.number if finished else number
+        parts = []
+        for split, found in counts.items():
+            place = {"round": number, "split": split, "model": model}
+            parts.append(metric_rows(found, data=built.data, extra=built.metrics, **place))
+            if built.dishonest is not None and model in ("global", "non_private"):
+                parts.append(honest_rows(found, torch.from_numpy(built.dishonest), **place))
+        if finished is not None and finished.shares and counts:
+            keys = [built.data.clients[client] for client in finished.shares]
+            values = {"aggregate_share": torch.tensor(list(finished.shares.values()))}
+            place = {"round": number, "split": "train", "model": model}
+            parts.append(rows(values, scope="client", keys=keys, **place))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def _keep_best(self, folder: RunFolder, state: State, metrics: pd.DataFrame) -> None:
+        """Keep the model of the round that is most accurate on validation records, if there are some."""
+        if "validation" not in self.built.splits or not len(metrics) or state.number == 0:
+            return
+        rows = metrics[(metrics.split == "validation") & (metrics.scope == "global")]
+        accuracy = float(rows[rows.metric == "accuracy"].value.iloc[0])
+        manifest = folder.manifest
+        if accuracy > manifest.get("best", {}).get("validation_accuracy", -1.0):
+            folder.write_model("best.safetensors", self.built.model.state_dict(state.vector))
+            manifest["best"] = {"round": state.number, "validation_accuracy": accuracy}
+            folder.write_manifest(manifest)
+
+    def _references(self, folder: RunFolder) -> None:
+        """The references that the experiment asks for, as rows of the last round."""
+        built, config = self.built, self.config
+        names = config.evaluation.references
+        if not names:
+            return
+        sample = float(
+            getattr(built.strategy, "sample", getattr(built.strategy, "fraction_train", 1.0))
+        )
+        sizes = built.data.sizes("train").double()
+        epochs = float(
+            (
+                built.workload.training.num_steps
+                * built.workload.training.batch_size
+                / sizes.numpy()
+            ).mean()
+        )
+        behaviour_epochs = getattr(built.workload.behaviour, "epochs", None)
+        if behaviour_epochs and not getattr(built.workload.behaviour, "steps", None):
+            epochs = float(behaviour_epochs)
+        passes = config.rounds * sample * epochs
+        splits: tuple[Split, ...] = built.splits
+        parts = []
+        if "pooled" in names:
+            self.say("reference: one model on everybody's records")
+            counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
+            parts.append(self._rows(counts, None, "pooled", config.rounds))
+        if "local" in names:
+            self.say("reference: each client alone")
+            counts = references.local(built.workload, built.clean, passes=passes, splits=splits)
+            parts.append(self._rows(counts, None, "local", config.rounds))
+        if "non_private" in names:
+            self.say("reference: this federation without clip and noise")
+            federation = self._federation(None)
+            for number, counted in references.non_private(
+                built.workload, federation, built.model.initial
+            ):
+                parts.append(self._rows(counted, None, "non_private", number))
+        folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
+
+
+def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:
+    for what, clients in (("declined", finished.declined), ("failed", finished.failed)):
+        for client, why in list(clients.items())[:5]:
+            yield f"round {finished.number}: client {names[client]} {what}: {why}"
+        if len(clients) > 5:
+            yield f"round {finished.number}: {len(clients) - 5} more clients {what}"
+    if finished.number and not finished.trained:
+        yield f"round {finished.number}: nobody trained, so the model stays as it is"
+
+
+def _plain(value: Any) -> Any:
+    """A mapping that TOML can hold: without None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

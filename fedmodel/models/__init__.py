@@ -1,0 +1,1 @@
+"""Ordinary modules, and how an experiment makes one."""

@@ -1,0 +1,180 @@
+"""Epsilon of DP-SGD from its history: noise, sample rate and steps, of one client or of many.
+
+A history is a sequence of (noise multiplier, sample rate, steps), as Opacus keeps it. Records are
+drawn by Poisson sampling, neighbours differ by one record added or removed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from fedmodel.errors import FedmodelError
+from fedmodel.privacy.gdp import gdp_epsilons
+from fedmodel.privacy.prv import OutOfReachError, prv_epsilons
+from fedmodel.privacy.rdp import rdp_epsilons
+
+__all__ = [
+    "ACCOUNTANTS",
+    "Figure",
+    "History",
+    "check_accountant",
+    "check_delta",
+    "check_setting",
+    "epsilon_curve",
+    "epsilon_of",
+    "epsilon_of_clients",
+    "epsilon_of_history",
+]
+
+ACCOUNTANTS = {
+    "prv": "privacy loss random variables: tight, an upper bound",
+    "rdp": "Renyi divergences: an upper bound, 10 to 15 % looser",
+    "gdp": "central limit theorem: an approximation that can understate epsilon",
+}
+
+History = Sequence[tuple[float, float, int]]  # (noise multiplier, sample rate, steps)
+Settings = tuple[tuple[float, float], ...]  # (noise multiplier, sample rate), sorted
+
+
+class Figure(NamedTuple):
+    """An epsilon, and the accountant that really gave it."""
+
+    epsilon: float
+    accountant: str
+
+
+def epsilon_of(
+    *,
+    sample_rate: float,
+    noise_multiplier: float,
+    steps: int,
+    delta: float,
+    accountant: str = "prv",
+) -> float:
+    """Epsilon of some steps of DP-SGD at one setting; infinite without noise, 0 without steps.
+
+    ``accountant`` is "prv", "rdp" or "gdp". Where PRV cannot answer, RDP does: use
+    `epsilon_of_history` to learn which it was. Raises FedmodelError for a value out of range.
+
+    >>> round(epsilon_of(sample_rate=0.2, noise_multiplier=1.0, steps=100, delta=1e-5), 2)
+    14.54
+    """
+    history = [(noise_multiplier, sample_rate, steps)]
+    return epsilon_of_history(history, delta=delta, accountant=accountant).epsilon
+
+
+def epsilon_of_history(history: History, *, delta: float, accountant: str = "prv") -> Figure:
+    """Epsilon of a whole history, whose noise and sample rate may change on the way."""
+    return epsilon_of_clients([history], delta=delta, accountant=accountant)[0]
+
+
+def epsilon_curve(
+    *,
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: Sequence[int],
+    delta: float,
+    accountant: str = "prv",
+) -> list[Figure]:
+    """Epsilon after each of several numbers of steps, for little more than the price of one."""
+    histories = [[(noise_multiplier, sample_rate, n)] for n in steps]
+    return epsilon_of_clients(histories, delta=delta, accountant=accountant)
+
+
+def epsilon_of_clients(
+    histories: Sequence[History], *, delta: float, accountant: str = "prv"
+) -> list[Figure]:
+    """Epsilon of each client's history, in their order.
+
+    Clients with equal histories share a figure, and those with equal noise and sample rate share
+    all but its last step; so the histories of all clients after all rounds can come in one call.
+    """
+    check_delta(delta)
+    check_accountant(accountant)
+    merged = [merge(history) for history in histories]
+    together: dict[Settings, set[tuple[int, ...]]] = defaultdict(set)
+    for settings, counts in merged:
+        together[settings].add(counts)
+    figures = {
+        (settings, counts): figure
+        for settings, rows in together.items()
+        for counts, figure in zip(
+            sorted(rows), account(settings, sorted(rows), delta, accountant), strict=True
+        )
+    }
+    return [figures[key] for key in merged]
+
+
+def merge(history: History) -> tuple[Settings, tuple[int, ...]]:
+    """The settings of a history in sorted order, and the steps at each: their order is no matter."""
+    steps_at: Counter[tuple[float, float]] = Counter()
+    for noise, rate, steps in history:
+        check_setting(sample_rate=rate, steps=steps, noise_multiplier=noise)
+        if steps:
+            steps_at[float(noise), float(rate)] += int(steps)
+    settings = tuple(sorted(steps_at))
+    return settings, tuple(steps_at[setting] for setting in settings)
+
+
+def account(
+    settings: Settings, rows: Sequence[tuple[int, ...]], delta: float, accountant: str
+) -> list[Figure]:
+    """A figure for each row of step counts at the settings; RDP's where PRV is out of reach."""
+    if not settings:
+        return [Figure(0.0, accountant) for _ in rows]
+    if any(noise == 0 for noise, _ in settings):
+        return [Figure(math.inf, accountant) for _ in rows]
+    counts: Int[np.ndarray, "R M"] = np.array(rows)
+    if accountant == "gdp":
+        epsilons = gdp_epsilons(settings, counts, delta=delta)
+    elif accountant == "rdp":
+        epsilons = rdp_epsilons(settings, counts, delta=delta)
+    else:
+        try:
+            epsilons = prv_epsilons(settings, counts, delta=delta)
+        except OutOfReachError:
+            if len(rows) == 1:
+                return account(settings, rows, delta, "rdp")
+            return [account(settings, [row], delta, "prv")[0] for row in rows]
+    return [Figure(max(0.0, epsilon), accountant) for epsilon in epsilons]
+
+
+def check_delta(delta: float) -> None:
+    """Raise FedmodelError unless delta is a probability above 0."""
+    if not 0 < delta < 1:
+        raise FedmodelError(
+            f"delta={delta} is not between 0 and 1",
+            fix="Choose a delta well below 1 / (number of records), for example 1e-5",
+        )
+
+
+def check_accountant(accountant: str) -> None:
+    """Raise FedmodelError, with the accountants there are, for another name."""
+    if accountant not in ACCOUNTANTS:
+        known = "; ".join(f'"{name}" ({meaning})' for name, meaning in ACCOUNTANTS.items())
+        raise FedmodelError(f"No accountant is called {accountant!r}", fix=f"Choose from {known}")
+
+
+def check_setting(*, sample_rate: float, steps: int, noise_multiplier: float = 1.0) -> None:
+    """Raise FedmodelError for a value that no step of DP-SGD can have."""
+    if not 0 < sample_rate <= 1:
+        raise FedmodelError(
+            f"sample_rate={sample_rate} is not above 0 and at most 1",
+            fix="It is the chance of each record to be in a batch: batch size / records, at most 1",
+        )
+    if not (steps >= 0 and steps == int(steps)):
+        raise FedmodelError(
+            f"steps={steps} is not a number of steps",
+            fix="Give the number of noisy steps, 0 or more",
+        )
+    if not (noise_multiplier >= 0 and math.isfinite(noise_multiplier)):
+        raise FedmodelError(
+            f"noise_multiplier={noise_multiplier} is negative or not a number",
+            fix="It is the noise's standard deviation divided by the clipping bound, 0 or more",
+        )

@@ -1,0 +1,80 @@
+"""What to hold a federation against: all data in one place, each client alone, no privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedmodel.apps import CohortApp, Workload, counts_of
+from fedmodel.cohort import Cohort, LocalTraining
+from fedmodel.grids.inline import InlineGrid
+from fedmodel.privacy.budget import steps_per_round
+from fedmodel.rounds import Federation, State, rounds
+from fedmodel.types import Counts, FederatedData, Split
+
+__all__ = ["local", "non_private", "pooled"]
+
+
+def pooled(
+    work: Workload, clean: FederatedData, *, passes: float, splits: tuple[Split, ...]
+) -> dict[Split, Counts]:
+    """One model on everybody's training records, `passes` times over, without privacy or attackers.
+
+    Counted at each client's own records, so that groups and clients compare.
+    """
+    vector = _alone(work, clean.pooled(), passes=passes)[0]
+    everybody = np.arange(clean.num_clients)
+    return {
+        split: counts_of(work.model, vector, clean, partitions=everybody, split=split)
+        for split in splits
+    }
+
+
+def local(
+    work: Workload, clean: FederatedData, *, passes: float, splits: tuple[Split, ...]
+) -> dict[Split, Counts]:
+    """Each client alone with its own records, `passes` times over, tested on its own records."""
+    vectors = _alone(work, clean, passes=passes)
+    result = {}
+    for split in splits:
+        parts = [
+            counts_of(work.model, vector, clean, partitions=np.array([k]), split=split)
+            for k, vector in enumerate(vectors)
+        ]
+        result[split] = Counts(
+            confusion=torch.cat([part.confusion for part in parts]),
+            loss=torch.cat([part.loss for part in parts]),
+            histogram=torch.cat([part.histogram for part in parts]),
+        )
+    return result
+
+
+def non_private(
+    work: Workload, federation: Federation, initial: torch.Tensor
+) -> Iterator[tuple[int, Any]]:
+    """This very federation, its batches and its attackers, without clip and noise, round by round."""
+    app = CohortApp(replace(work, training=work.training.without_privacy(), max_steps=None))
+    grid = InlineGrid(app, num_clients=work.data.num_clients)
+    plain = replace(federation, grid=grid)
+    for finished in rounds(plain, State(0, initial)):
+        if finished.counts and finished.number > 0:
+            yield finished.number, finished.counts
+
+
+def _alone(work: Workload, data: FederatedData, *, passes: float) -> torch.Tensor:
+    """Models `[K, d]` of clients that train by themselves, with the behaviour's own settings."""
+    size = work.training.batch_size
+    number = steps_per_round(data.sizes("train"), size, epochs=passes)
+    training = LocalTraining(batch_size=size, num_steps=np.asarray(number))
+    app = CohortApp(replace(work, data=data, training=training, attack=None, dishonest=None))
+    cohort = Cohort(
+        np.arange(data.num_clients), data, work.model, training, work.seed, 0, {}, work.device
+    )
+    start = work.model.initial.to(work.device)
+    (delta, _, _), failures = app._run(cohort, start)
+    delta[list(failures)] = torch.nan
+    return start + delta

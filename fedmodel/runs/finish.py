@@ -1,0 +1,125 @@
+"""The tables, the model and the report of a run, whole or cut short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from fedmodel.build import Built
+from fedmodel.config import Config
+from fedmodel.data.describe import partition_table
+from fedmodel.privacy.accounting import Figure
+from fedmodel.privacy.statement import statement
+from fedmodel.runs.folder import RunFolder
+from fedmodel.runs.report import ReportData, write_report
+from fedmodel.runs.spending import Spending
+
+__all__ = ["finish"]
+
+
+def finish(
+    folder: RunFolder,
+    *,
+    manifest: dict[str, Any],
+    built: Built,
+    spending: Spending,
+    config: Config,
+) -> None:
+    """Write metrics, clients, epsilon, model and report from what the rounds have saved."""
+    metrics = folder.metrics_so_far()
+    epsilon, figures = spending.table(built.data.clients)
+    entries = folder.entries()
+    clients = _clients(built, entries, metrics, figures)
+    folder.write_table("metrics.parquet", metrics)
+    folder.write_table("clients.parquet", clients)
+    folder.write_table("epsilon.parquet", epsilon)
+    state = folder.latest_state()
+    if state is not None:
+        folder.write_model("model.safetensors", built.model.state_dict(state.vector))
+    stated = None
+    if built.plans is not None:
+        declined = {client for entry in entries for client in entry["declined"]}
+        outside = (
+            *built.data.outside,
+            *_released(config),
+        )
+        stated = statement(built.plans, figures, declined=len(declined), outside=outside)
+        manifest["privacy"] = stated
+    folder.write_manifest(manifest)
+    write_report(
+        ReportData(
+            title=manifest.get("name", "experiment"),
+            config_toml=(folder.path / "config.toml").read_text(encoding="utf-8"),
+            manifest=manifest,
+            card=built.data.card,
+            metrics=metrics,
+            clients=clients,
+            epsilon=epsilon,
+            partition=partition_table(built.data),
+            statement=stated,
+            notes=tuple(manifest["notes"]),
+            rounds=config.rounds,
+            finished=manifest["finished"],
+        ),
+        folder.path / "report.html",
+    )
+
+
+def _released(config: Config) -> list[str]:
+    """What a private run lets out beside the updates."""
+    released = [
+        "the evaluation counts of test records, which belong to other people than the training "
+        "records: exact, without noise"
+    ]
+    if config.data.validation:
+        released.append("the evaluation counts of validation records: exact, without noise")
+    released.append("the picture of labels by client in this report")
+    if config.evaluation.references:
+        released.append(
+            "the references, which train on the same records without noise and are there to compare"
+        )
+    return released
+
+
+def _clients(
+    built: Built,
+    entries: list[dict[str, Any]],
+    metrics: pd.DataFrame,
+    figures: list[Figure],
+) -> pd.DataFrame:
+    """One row a client."""
+    data, plans = built.data, built.plans
+    times: dict[str, Counter[int]] = {
+        what: Counter(int(client) for entry in entries for client in entry[what])
+        for what in ("trained", "declined", "failed", "dropped")
+    }
+    count = range(data.num_clients)
+    columns: dict[str, Any] = {
+        "client": list(data.clients),
+        "num_train": data.sizes("train").tolist(),
+        "num_validation": data.sizes("validation").tolist(),
+        "num_test": data.sizes("test").tolist(),
+        "rounds": [times["trained"][k] for k in count],
+        "declined": [times["declined"][k] for k in count],
+        "failed": [times["failed"][k] for k in count],
+        "dropped": [times["dropped"][k] for k in count],
+    }
+    if built.dishonest is not None:
+        columns["dishonest"] = built.dishonest.tolist()
+    if plans is not None:
+        columns["sample_rate"] = plans.sample_rate.tolist()
+        columns["noise_multiplier"] = plans.noise_multiplier.tolist()
+        columns["epsilon"] = [figure.epsilon for figure in figures]
+        columns["delta"] = plans.budget.delta
+        columns["accountant"] = [figure.accountant for figure in figures]
+    table = pd.DataFrame(columns)
+    if len(metrics):
+        own = metrics[(metrics.scope == "client") & (metrics.model == "global")]
+        own = own[(own.split == "test") & (own["round"] == own["round"].max())]
+        for name in ("accuracy", "loss"):
+            values: Mapping[str, float] = own[own.metric == name].set_index("key").value.to_dict()
+            table[name] = [values.get(client, float("nan")) for client in data.clients]
+    return table

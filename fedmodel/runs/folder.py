@@ -1,0 +1,185 @@
+"""The run folder: everything of a finished round is on disk before the next one starts."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fedmodel.errors import FedmodelError
+from fedmodel.rounds import Finished, State
+
+__all__ = ["RunFolder"]
+
+METRIC_COLUMNS = ("round", "split", "model", "scope", "key", "metric", "value")
+
+
+class RunFolder:
+    """One folder of one run.
+
+    ``state/state.pkl`` is all that the next round needs, ``state/metrics-*.parquet`` the metrics of
+    each round, ``rounds.jsonl`` who did what in which round. Every file appears whole or not at
+    all; what lies beyond the saved state is dropped on resume.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """A new folder, or an empty one that is there.
+
+        Raises:
+            FedmodelError: something is in it already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FedmodelError(
+                f"{path} is not empty",
+                where="--out",
+                fix="Give a new folder, or go on with what is there: `fedmodel resume`.",
+            )
+        (path / "state").mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a run that was started before.
+
+        Raises:
+            FedmodelError: there is no run in it.
+        """
+        for name in ("config.toml", "manifest.json"):
+            if not (path / name).is_file():
+                raise FedmodelError(
+                    f"{path} holds no run: {name} is missing",
+                    fix="Give the folder that `fedmodel run` printed.",
+                )
+        return cls(path)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self.write("manifest.json", json.dumps(manifest, indent=2, default=str) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file in one step."""
+        with self._whole(name) as file:
+            file.write_text(text, encoding="utf-8")
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a Parquet file in one step."""
+        with self._whole(name) as file:
+            table.to_parquet(file, index=False, compression="zstd")
+
+    def write_model(self, name: str, parameters: Mapping[str, Tensor]) -> None:
+        """Write a model as safetensors in one step."""
+        with self._whole(name) as file:
+            # Tied weights share memory, which safetensors refuses.
+            save_file({key: value.clone().contiguous() for key, value in parameters.items()}, file)
+
+    def log(self, line: str) -> None:
+        """Append a line to log.txt."""
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def save_round(
+        self, state: State, finished: Finished, metrics: pd.DataFrame, extra: Mapping[str, Any]
+    ) -> None:
+        """Metrics first, then who did what, then the state: a crash between them repeats the round."""
+        if len(metrics):
+            self.write_table(f"state/metrics-{finished.number:05}.parquet", metrics)
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_entry(finished, extra)) + "\n")
+        with self._whole("state/state.pkl") as file:
+            file.write_bytes(pickle.dumps(state))
+
+    def latest_state(self) -> State | None:
+        """The state after the last finished round; forgets what a crash left beyond it."""
+        file = self.path / "state" / "state.pkl"
+        if not file.is_file():
+            self._forget(-1)
+            return None
+        try:
+            state: State = pickle.loads(file.read_bytes())
+        except Exception as error:
+            raise FedmodelError(
+                f"the saved state cannot be read: {error}",
+                where=str(file),
+                fix="It is of another version, or damaged; start the experiment anew.",
+            ) from error
+        self._forget(state.number)
+        return state
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Who did what, one entry a round."""
+        file = self.path / "rounds.jsonl"
+        if not file.is_file():
+            return []
+        entries = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:  # a crash cut the last line short; its round is repeated
+                break
+        return entries
+
+    def metrics(self) -> pd.DataFrame:
+        """The metrics of the run; while it is under way, of its finished rounds."""
+        whole = self.path / "metrics.parquet"
+        return pd.read_parquet(whole) if whole.is_file() else self.metrics_so_far()
+
+    def metrics_so_far(self) -> pd.DataFrame:
+        """The metrics of all finished rounds, and of the references."""
+        files = sorted(self.path.glob("state/metrics-*.parquet"))
+        files += self.path.glob("state/references.parquet")
+        if not files:
+            return pd.DataFrame({column: [] for column in METRIC_COLUMNS})
+        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
+    def _forget(self, number: int) -> None:
+        for part in self.path.glob("state/metrics-*.parquet"):
+            if int(part.stem.split("-")[1]) > number:
+                part.unlink()
+        kept = [json.dumps(entry) for entry in self.entries() if entry["round"] <= number]
+        self.write("rounds.jsonl", "".join(line + "\n" for line in kept))
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[Path]:
+        final = self.path / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        draft = final.with_name(f".{final.name}.part")
+        yield draft
+        draft.replace(final)
+
+
+def _entry(finished: Finished, extra: Mapping[str, Any]) -> dict[str, Any]:
+    def named(values: Mapping[int, Any]) -> dict[str, Any]:
+        return {str(key): value for key, value in values.items()}
+
+    return {
+        "round": finished.number,
+        "seconds": round(finished.seconds, 4),
+        "trained": list(finished.trained),
+        "declined": named(finished.declined),
+        "failed": named(finished.failed),
+        "dropped": list(finished.dropped),
+        "shares": named(finished.shares),
+        "train_metrics": {k: v for k, v in finished.train_metrics.items() if _plain(v)},
+        "evaluate_metrics": {k: v for k, v in finished.evaluate_metrics.items() if _plain(v)},
+        **extra,
+    }
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int | float | str) or (
+        isinstance(value, list) and all(isinstance(item, int | float | str) for item in value)
+    )

@@ -1,0 +1,88 @@
+"""A run as its user sees it: data frames, the model, the report."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fedmodel.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Run", "load"]
+
+
+class Run:
+    """What is in a run folder. Frames are read when they are asked for."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.folder = RunFolder.open(self.path)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, seed, data fingerprint, git state, hardware, notes."""
+        return self.folder.manifest
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Tidy: round, split, model, scope (global, group, client), key, metric, value."""
+        return self.folder.metrics()
+
+    @property
+    def clients(self) -> pd.DataFrame:
+        """One row a client: sizes, rounds, refusals, noise, epsilon, its last accuracy."""
+        return self._table("clients", ("client",))
+
+    @property
+    def epsilon(self) -> pd.DataFrame:
+        """Cumulative: round, client, epsilon, delta, accountant; empty without [privacy]."""
+        return self._table("epsilon", ("round", "client", "epsilon", "delta", "accountant"))
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        """One row a round: seconds, and who trained, declined, dropped out or failed."""
+        return pd.DataFrame(self.folder.entries())
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The global model after the last round, ready to use."""
+        from safetensors.torch import load_file
+
+        from fedmodel.experiment import Experiment
+
+        module = Experiment.read(self.path / "config.toml").built.model.module
+        module.load_state_dict(load_file(self.path / "model.safetensors"))
+        return module.eval()
+
+    def last(self, metric: str, *, model: str = "global", split: str = "test") -> float:
+        """A global metric after the last round."""
+        rows = self.metrics
+        rows = rows[(rows.metric == metric) & (rows.model == model) & (rows.split == split)]
+        rows = rows[rows.scope == "global"].sort_values("round")
+        return float(rows.value.iloc[-1]) if len(rows) else float("nan")
+
+    def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+        file = self.path / f"{name}.parquet"
+        return pd.read_parquet(file) if file.is_file() else pd.DataFrame({c: [] for c in columns})
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load(folder: Path | str) -> Run:
+    """The run in a folder.
+
+    Raises:
+        FedmodelError: there is none.
+    """
+    return Run(folder)
