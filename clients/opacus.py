@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -28,12 +29,12 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
     Yousefpour et al., 2021 (Opacus); Abadi et al., CCS 2016, Algorithm 1.
     """
 
-    learning_rate: float
-    batch_size: int = 32
-    epochs: float = 1.0
-    steps: int | None = None
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt = 32
+    epochs: PositiveFloat = 1.0
+    steps: PositiveInt | None = None
+    momentum: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
 
     private: ClassVar[bool] = True
 

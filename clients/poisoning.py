@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
 from fedmodel.errors import FedmodelError
@@ -17,7 +20,7 @@ def label_flip(
     *,
     num_classes: int,
     generator: np.random.Generator,
-    share: float = 1.0,
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> Int[Tensor, " n"]:
     """Give a share of the records the opposite class: class c becomes C - 1 - c.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from fedmodel.cohort import Cohort, mean_gradient
@@ -27,14 +28,14 @@ class sgd:  # noqa: N801 - the name in an experiment
     McMahan et al., AISTATS 2017, Algorithm 1; Li et al., MLSys 2020, Algorithm 2.
     """
 
-    learning_rate: float
-    batch_size: int = 32
-    epochs: float = 1.0
-    steps: int | None = None
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt = 32
+    epochs: PositiveFloat = 1.0
+    steps: PositiveInt | None = None
     optimiser: OptimiserName = "sgd"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    proximal: float = 0.0
+    momentum: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    proximal: NonNegativeFloat = 0.0
 
     private: ClassVar[bool] = False
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from hashlib import blake2b
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, nearest, say, shown, wanted
+from fedmodel.importing import module_named, public_names
 
-__all__ = ["KINDS", "Catalogue", "Component", "Nested", "nearest", "plugin_module", "say"]
+__all__ = ["KINDS", "Catalogue", "Component", "Nested"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,11 @@ class Component:
         """Whether the signature names this keyword."""
         return keyword in inspect.signature(self.function).parameters
 
+    def needs(self, keyword: str) -> bool:
+        """Whether the signature names this keyword and has no default for it."""
+        parameter = inspect.signature(self.function).parameters.get(keyword)
+        return parameter is not None and parameter.default is parameter.empty
+
     def __call__(self, *data: Any, **supplied: Any) -> Any:
         accepted = {key: value for key, value in supplied.items() if self.asks_for(key)}
         return self.function(*data, **self.options, **accepted)
@@ -54,11 +56,20 @@ class Catalogue:
     """The components of one kind: ours by name, anybody's by address.
 
     An address is ``package.module:name`` or ``file.py:name``. Packages add modules of their own
-    with an entry point in the group ``fedmodel.<kind>``.
+    with an entry point in the group ``fedmodel.<kind>``. Other people's modules `beside` are
+    looked into for what somebody may mean.
     """
 
-    def __init__(self, kind: str, *modules: str, reserved: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: str, *modules: str, reserved: Iterable[str] = (), beside: Iterable[str] = ()
+    ) -> None:
         self.kind, self.modules, self.reserved = kind, modules, frozenset(reserved)
+        self.beside = tuple(beside)
+
+    @property
+    def plural(self) -> str:
+        """Several of the kind."""
+        return self.kind[:-1] + "ies" if self.kind.endswith("y") else self.kind + "s"
 
     def names(self) -> dict[str, str]:
         """Every name and the module that defines it."""
@@ -76,48 +87,70 @@ class Catalogue:
             known = self.names()
             if name not in known:
                 raise FedmodelError(
-                    f"no {self.kind} is called {name!r}",
-                    where=where,
-                    fix=nearest(name, known, what=f"the {self.kind}s are")
-                    + " Your own is written `file.py:name` or `package.module:name`.",
+                    f"no {self.kind} is called {shown(name)}", where=where, fix=self._other(name)
                 )
             module_name, attribute = known[name], name
-        module = _module(module_name, base=base, where=where)
+        module = module_named(module_name, base=base, where=where)
         if not hasattr(module, attribute):
-            public = [n for n in dir(module) if not n.startswith("_")]
             raise FedmodelError(
-                f"{module_name} has no {attribute!r}",
+                f"{module_name} has no {shown(attribute)}",
                 where=where,
-                fix=nearest(attribute, public, what="it has"),
+                fix=nearest(attribute, public_names(module), what="it has"),
             )
-        return getattr(module, attribute)
+        found = getattr(module, attribute)
+        if not callable(found):
+            raise FedmodelError(
+                f"{name} is neither a function nor a class, but of type {type(found).__name__}",
+                where=where,
+                fix=nearest("", public_names(module), what="it has"),
+            )
+        return found
+
+    def _other(self, name: str) -> str:
+        """What to write in place of a name that nobody has."""
+        address = "Your own is written `file.py:name` or `package.module:name`."
+        for module in self.beside:
+            if name in public_names(import_module(module)):
+                return f"Did you mean `{module}:{name}`? {address}"
+        if "." in name:
+            module, _, attribute = name.rpartition(".")
+            return f"Did you mean `{module}:{attribute}`? {address}"
+        if not (known := self.names()):
+            return address
+        return f"{nearest(name, known, what=f'the {self.plural} are')} {address}"
 
     def bind(
         self,
         spec: str | Mapping[str, Any],
         *,
         base: Path,
-        where: Callable[[str | None], str] = lambda key: "",
+        where: Callable[..., str] = lambda *keys: "",
+        fixed: Iterable[str] = (),
     ) -> Component:
         """The component that a piece of an experiment describes, its options checked and typed.
 
-        `spec` is a name, or a table with `name` and options. `where` says where a key stands.
+        `spec` is a name, or a table with `name` and options. `where` says where a key stands, below
+        the piece; `fixed` are the keys that may stand there beside options.
 
         Raises:
             FedmodelError: no such name, no such option, or a value of the wrong type.
         """
+        example = f'name = "{next(iter(self.names()), "file.py:name")}"'
+        if not isinstance(spec, str | Mapping):
+            raise FedmodelError(
+                f"{shown(spec)} does not name a component of kind {self.kind}",
+                where=where(),
+                fix=f"Write a name in quotes, or a table with options, e.g. {{ {example} }}.",
+            )
         table = {"name": spec} if isinstance(spec, str) else dict(spec)
         if not isinstance(table.get("name"), str):
             raise FedmodelError(
-                f"this {self.kind} has no name",
-                where=where(None),
-                fix=f'Write e.g. name = "{next(iter(self.names()))}".',
+                f"this {self.kind} has no name", where=where(), fix=f"Write e.g. {example}."
             )
         name = table.pop("name")
-        function = self.find(name, base=base, where=where("name"))
-        if not callable(function):
-            raise FedmodelError(f"{name} is not a function or a class", where=where("name"))
-        options = self._options(name, function, table, base=base, where=where)
+        place = where() if isinstance(spec, str) else where("name")
+        function = self.find(name, base=base, where=place)
+        options = self._options(name, function, table, base=base, where=where, fixed=fixed)
         return Component(self.kind, name, function, options)
 
     def schema(self, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -130,60 +163,68 @@ class Catalogue:
             and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         }
 
-    def _options(self, name, function, table, *, base, where) -> dict[str, Any]:
+    def _options(self, name, function, table, *, base, where, fixed) -> dict[str, Any]:
         schema, hints = self.schema(function), _hints(function)
+        takes = f"{name} takes: {_describe(schema)}."
         for key in table:
-            if key not in schema:
-                supplied = " It is supplied, not chosen." if key in self.reserved else ""
-                raise FedmodelError(
-                    f"{name} has no option `{key}`",
-                    where=where(key),
-                    fix=nearest(key, schema, what=f"{name} takes", show=_describe(schema))
-                    + supplied,
-                )
+            if key in schema:
+                continue
+            if key in self.reserved and key in inspect.signature(function).parameters:
+                fix = f"Leave it out: {name} gets it from the experiment."
+            else:
+                also = f", beside {', '.join(sorted(fixed))}" if fixed else ""
+                known, show = {*schema, *fixed}, _describe(schema) + also
+                fix = nearest(key, known, what=f"{name} takes", show=show)
+            raise FedmodelError(f"{name} has no option `{key}`", where=where(key), fix=fix)
         missing = [k for k, p in schema.items() if p.default is p.empty and k not in table]
         if missing:
+            fix = takes
+            if self.reserved and not self.reserved & set(inspect.signature(function).parameters):
+                given = say(sorted(self.reserved))
+                fix += f" What a component of kind {self.kind} is given is called {given}."
+            raise FedmodelError(f"{name} needs {say(missing)}", where=where(), fix=fix)
+        return {
+            key: self._option(name, key, value, hints.get(key, Any), base=base, where=where)
+            for key, value in table.items()
+        }
+
+    def _option(self, name, key, value, hint, *, base, where) -> Any:
+        kind = _nested(hint)
+        if kind is None:
+            typed = _typed(name, key, value, hint, where=where)
+            return base / typed if isinstance(typed, Path) else typed
+        several = _holds_several(hint)
+        if several != isinstance(value, list):
             raise FedmodelError(
-                f"{name} needs {say(missing)}",
-                where=where(None),
-                fix=f"{name} takes: {_describe(schema)}.",
+                f"`{key}` of {name} takes {'a list' if several else 'one'} of kind {kind}, "
+                f"not {shown(value)}",
+                where=where(key),
+                fix=f'Write {key} = ["..."].' if several else f'Write {key} = "...".',
             )
-        options = {}
-        for key, value in table.items():
-            hint = hints.get(key, Any)
-            if kind := _nested(hint):
-                inner = KINDS[kind]
-                place = lambda k, key=key: where(key if k is None else f"{key}.{k}")  # noqa: E731
-                options[key] = (
-                    [inner.bind(item, base=base, where=place) for item in value]
-                    if isinstance(value, list)
-                    else inner.bind(value, base=base, where=place)
-                )
-            else:
-                options[key] = _typed(name, key, value, hint, where=where)
-                if isinstance(options[key], Path):
-                    options[key] = base / options[key]
-        return options
+        if not several:
+            return KINDS[kind].bind(value, base=base, where=lambda *keys: where(key, *keys))
+        return [
+            KINDS[kind].bind(item, base=base, where=lambda *keys, i=i: where(key, i, *keys))
+            for i, item in enumerate(value)
+        ]
 
 
 def _typed(name: str, key: str, value: Any, hint: Any, *, where) -> Any:
-    if isinstance(hint, type) and hint is bool and not isinstance(value, bool):
-        hint_name = "true or false"
+    model: type[BaseModel] = create_model(
+        "Option",
+        __config__=ConfigDict(arbitrary_types_allowed=True),
+        value=(hint, ...),
+    )
     try:
-        model: type[BaseModel] = create_model(
-            "Option",
-            __config__=ConfigDict(arbitrary_types_allowed=True),
-            value=(hint, ...),
-        )
-        return model(value=value).value  # type: ignore[attr-defined]
+        # As JSON a list may become a tuple and a text a path, but "3" no number.
+        checked = model.model_validate_json(json.dumps({"value": value}, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        hint_name = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
         raise FedmodelError(
-            f"`{key}` of {name} cannot be {value!r}: {first['msg'].lower()}",
+            f"`{key}` of {name} cannot be {shown(value)}",
             where=where(key),
-            fix=f"`{key}` is of type {hint_name.replace('typing.', '')}.",
+            fix=wanted([fault["msg"] for fault in error.errors()]),
         ) from None
+    return checked.value  # type: ignore[attr-defined]
 
 
 def _nested(hint: Any) -> str | None:
@@ -193,6 +234,13 @@ def _nested(hint: Any) -> str | None:
             if isinstance(mark, Nested):
                 return mark.kind
     return next((kind for inner in get_args(hint) if (kind := _nested(inner))), None)
+
+
+def _holds_several(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return True
+    return origin is not Annotated and any(map(_holds_several, get_args(hint)))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -209,76 +257,6 @@ def _describe(schema: Mapping[str, inspect.Parameter]) -> str:
         needed = parameter.default is parameter.empty
         parts.append(f"{name} (required)" if needed else f"{name} (default {parameter.default!r})")
     return ", ".join(parts) or "no options"
-
-
-def nearest(word: str, known: Iterable[str], *, what: str, show: str | None = None) -> str:
-    """A hint for a misspelt word: the nearest known one and the whole list."""
-    names = sorted(known)
-    near = get_close_matches(word, names, n=1)
-    listing = f"{what}: {show if show is not None else ', '.join(names[:40]) or 'nothing'}."
-    listing = listing[0].upper() + listing[1:]
-    return f"Did you mean `{near[0]}`? {listing}" if near else listing
-
-
-def say(words: Sequence[str]) -> str:
-    """Words as a spoken list: `a`, `b` and `c`."""
-    quoted = [f"`{word}`" for word in words]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
-
-
-def _module(name: str, *, base: Path, where: str) -> ModuleType:
-    if name.endswith(".py"):
-        return plugin_module(base / name, where=where)
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise FedmodelError(
-            f"there is no module {name!r}",
-            where=where,
-            fix="Install the package, or give a file beside the experiment: `file.py:name`.",
-        ) from None
-
-
-def plugin_module(path: Path, *, where: str = "") -> ModuleType:
-    """A user's file as a module, pickled by value so that worker processes get it too."""
-    import cloudpickle  # type: ignore[import-untyped]
-
-    path = path.resolve()
-    if not path.is_file():
-        raise FedmodelError(f"there is no file {path}", where=where, fix="Check the path.")
-    digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
-    name = f"fedmodel_plugin_{path.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
-        frame = error.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code.co_filename == str(path):
-                line = frame.tb_lineno
-            frame = frame.tb_next
-        raise FedmodelError(
-            f"{path.name} cannot be imported: {type(error).__name__}: {error}",
-            where=f"{path}:{line or 1}",
-            fix="Mend the file; `fedmodel check FILE.py:NAME` tries it alone.",
-        ) from error
-    cloudpickle.register_pickle_by_value(module)
-    try:  # Ray brings its own copy of cloudpickle
-        import ray.cloudpickle as ray_pickle
-
-        ray_pickle.register_pickle_by_value(module)
-    except ImportError:
-        pass
-    return module
 
 
 KINDS: dict[str, Catalogue] = {
@@ -307,7 +285,12 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.clients.byzantine",
             reserved=("labels", "num_classes", "own", "honest", "generator", "clients"),
         ),
-        Catalogue("strategy", "fedmodel.strategies.compose", reserved=("seed",)),
+        Catalogue(
+            "strategy",
+            "fedmodel.strategies.compose",
+            reserved=("seed",),
+            beside=("flwr.serverapp.strategy",),
+        ),
         Catalogue(
             "aggregator",
             "fedmodel.strategies.averaging",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +17,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed, shown, user_place, what_failed
 
 app = typer.Typer(
     name="fedmodel",
     help="Federated-learning experiments that show privacy, fairness and robustness.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -30,11 +33,10 @@ err = Console(stderr=True, highlight=False)
 EXAMPLE = """
 An experiment file names a data set, a partition, a model, a client behaviour and a strategy:
 
+\b
     rounds = 20
     [data]
     name = "heart_disease"
-    [partition]
-    name = "natural"
     [model]
     name = "logistic"
     [client]
@@ -42,14 +44,19 @@ An experiment file names a data set, a partition, a model, a client behaviour an
     learning_rate = 0.5
     [privacy]
     epsilon = 3.0
+    delta = 1e-3
 
-Exit codes: 0 done, 1 the run failed or was stopped (what was finished is kept), 2 something must be mended first.
+\b
+Exit codes: 0 done; 1 the run failed or was stopped (what was finished is kept);
+2 something must be mended first.
 """
 
+# typer 0.20 drops the help of arguments with this click; the docstrings say what they are.
+HIDDEN = typer.Argument(hidden=True)
 Set = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this at run time
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a key, e.g. client.learning_rate=0.05."
+        "--set", metavar="KEY=VALUE", help="Override a key, e.g. client.learning_rate=0.05."
     ),
 ]
 Engine = Annotated[
@@ -60,7 +67,7 @@ Engine = Annotated[
 
 @app.command(epilog=EXAMPLE)
 def run(
-    config: Annotated[Path, typer.Argument(help="The experiment file (.toml).")],
+    config: Annotated[Path, HIDDEN],
     set_: Set = None,
     engine: Engine = None,
     seed: Annotated[Optional[int], typer.Option(help="Seed of the experiment.")] = None,  # noqa: UP045
@@ -71,7 +78,10 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run an experiment and write its tables, model and report."""
+    """Run an experiment and write its tables, model and report.
+
+    CONFIG is the experiment file (.toml).
+    """
     from fedmodel.config import changes_of
     from fedmodel.experiment import Experiment
 
@@ -81,20 +91,29 @@ def run(
 
 
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")]) -> None:
-    """Go on with an interrupted run, as if nothing had happened."""
-    from fedmodel.experiment import Experiment
+def resume(run: Annotated[Path, HIDDEN]) -> None:
+    """Go on with an interrupted run, as if nothing had happened.
 
+    RUN is the folder that `fedmodel run` printed.
+    """
+    from fedmodel.experiment import Experiment
+    from fedmodel.runs.run import load
+
+    if load(run).manifest["finished"]:
+        err.print("this run is finished: no round is left", style="yellow")
     experiment, left = Experiment.resume(run)
     _follow(experiment, lambda: left)
 
 
 @app.command()
 def validate(
-    config: Annotated[Path, typer.Argument(help="The experiment file (.toml).")],
+    config: Annotated[Path, HIDDEN],
     set_: Set = None,
 ) -> None:
-    """Check an experiment as far as possible without running it: names, options, data, privacy plan."""
+    """Check an experiment as far as possible without running it: names, options, data, privacy plan.
+
+    CONFIG is the experiment file (.toml).
+    """
     from fedmodel.display import plan_table
     from fedmodel.experiment import Experiment
 
@@ -107,11 +126,12 @@ def validate(
 
 @app.command("list")
 def list_(
-    kind: Annotated[
-        str | None, typer.Argument(help="One kind, e.g. dataset or aggregator.")
-    ] = None,
+    kind: Annotated[Optional[str], HIDDEN] = None,  # noqa: UP045
 ) -> None:
-    """Show what an experiment can name, with options and defaults."""
+    """Show what an experiment can name, with options and defaults.
+
+    KIND is one kind of them, e.g. dataset or aggregator.
+    """
     from fedmodel.display import catalogue_tables
 
     for table in catalogue_tables(kind):
@@ -119,8 +139,11 @@ def list_(
 
 
 @app.command()
-def show(run: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
-    """Show the result of a run."""
+def show(run: Annotated[Path, HIDDEN]) -> None:
+    """Show the result of a run.
+
+    RUN is its folder.
+    """
     from fedmodel.display import summary
     from fedmodel.runs.run import load
 
@@ -129,13 +152,16 @@ def show(run: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> N
 
 @app.command()
 def check(
-    plugin: Annotated[str, typer.Argument(metavar="FILE.py:NAME", help="Your function or class.")],
+    plugin: Annotated[str, typer.Argument(metavar="FILE.py:NAME", hidden=True)],
     kind: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="What it is, where its signature does not tell."),
     ] = None,
 ) -> None:
-    """Try a plug-in alone against what its kind must keep to."""
+    """Try a plug-in alone against what its kind must keep to.
+
+    FILE.py:NAME is your function or class, e.g. mine.py:middle.
+    """
     from fedmodel.contracts import check_plugin
 
     kind, findings = check_plugin(plugin, kind=kind)
@@ -156,9 +182,9 @@ def _overrides(pairs: list[str] | None) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise FedmodelError(
-                f"{pair!r} is not KEY=VALUE",
+                f"{shown(pair)} is not KEY=VALUE",
                 where="--set",
-                fix="E.g. --set client.learning_rate=0.05.",
+                fix="Write e.g. --set client.learning_rate=0.05.",
             )
         try:
             changes[key.strip()] = tomllib.loads(f"value = {text}")["value"]
@@ -178,15 +204,28 @@ def _follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
         try:
             for finished in start():
                 progress.advance(finished)
-        except FedmodelError:
-            if experiment.folder is not None:
-                progress.say(f"What was finished is in {experiment.folder.path}")
+        except BaseException as error:
+            _say_what_is_kept(experiment, progress.say)
+            if isinstance(error, FedmodelError):  # raised where nobody knows the file
+                error.where = experiment.source.place(error.where)
+            if isinstance(error, KeyboardInterrupt):
+                err.print("stopped at once", style="yellow")
+                raise typer.Exit(1) from None
             raise
     finished_run = experiment.run
     out.print(summary(finished_run))
     if not finished_run.manifest["finished"]:
         err.print(f"stopped early; go on with: fedmodel resume {escape(str(finished_run.path))}")
         raise typer.Exit(1)
+
+
+def _say_what_is_kept(experiment: Any, say: Callable[[str], None]) -> None:
+    folder = experiment.folder
+    if folder is None or not folder.entries():
+        return
+    say(f"what was finished is kept; go on with: fedmodel resume {escape(str(folder.path))}")
+    if (folder.path / "plugins").is_dir():
+        say(f"it takes your code from the copy in {escape(str(folder.path / 'plugins'))}")
 
 
 @contextmanager
@@ -209,36 +248,63 @@ def _interruptible(experiment: Any) -> Iterator[None]:
 def main() -> NoReturn:
     """Entry point: mistakes become one screen of text and exit code 2, failed runs 1."""
     try:
-        app(standalone_mode=False)
-        sys.exit(0)
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except FedmodelError as error:
-        err.print(f"[bold red]error:[/] {escape(error.problem)}")
-        if error.where:
-            place = error.where if error.where.startswith(" ") else f"  {error.where}"
-            err.print(f"\n{escape(place)}", soft_wrap=True)
-        if error.fix:
-            err.print(f"\n  {escape(error.fix)}")
+        _tell(error)
         sys.exit(error.exit_code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped at once; what was finished is kept: fedmodel resume", style="yellow")
-        sys.exit(1)
     except Exception as error:
-        _usage_or_bug(error)
+        told = _told(error)
+        if told is None:
+            err.print("this is a mistake in fedmodel itself; please report it", style="bold red")
+            raise
+        _tell(told)
+        sys.exit(told.exit_code)
 
 
-def _usage_or_bug(error: Exception) -> NoReturn:
+def _tell(error: FedmodelError) -> None:
+    """Problem, place and fix on standard error, wrapped; the quoted line stays as it is."""
+    err.print(f"[bold red]error:[/] {escape(error.problem)}")
+    for part in (error.where, error.fix):
+        if part:
+            quoted = part.startswith(" ")  # a line of a file and its mark stay as they are
+            err.print("\n" + escape(part if quoted else _wrapped(part)), soft_wrap=True)
+
+
+def _wrapped(text: str) -> str:
+    lines = [
+        textwrap.fill(line, err.width - 2, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return textwrap.indent("\n".join(lines), "  ")
+
+
+def _told(error: Exception) -> FedmodelError | None:
+    """Another exception than ours in our words; None if it is a mistake of our own."""
     import click
 
-    if isinstance(error, click.exceptions.Exit):
-        sys.exit(error.exit_code)
     if isinstance(error, click.ClickException):
-        error.show()
-        sys.exit(2)
-    if isinstance(error, click.Abort):
-        sys.exit(1)
-    raise error
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        sentences = dict.fromkeys(re.split(r"(?<=[.?]) ", error.format_message()))
+        problem, *more = (" ".join(sentences)).split(". ", 1)
+        return FedmodelError(
+            problem[:1].lower() + problem[1:].rstrip("."),
+            fix=" ".join([*more, f"`{command or 'fedmodel'} --help` shows what it takes."]),
+        )
+    if place := user_place(error):
+        return RunFailed(
+            f"your code failed: {what_failed(error)}",
+            where=place,
+            fix="Mend it; `fedmodel check FILE.py:NAME` tries it alone.",
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return RunFailed(
+            f"{os.fspath(error.filename)} cannot be used: {error.strerror}",
+            fix="Give a place that can be written to, with room on the disk.",
+        )
+    return None
 
 
 if __name__ == "__main__":

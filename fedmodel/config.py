@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedmodel.catalogue import nearest
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, marked_line, nearest, shown, wanted
+from fedmodel.source import Source
 
 __all__ = ["Config", "Source", "changes_of", "read_config"]
 
@@ -108,58 +108,6 @@ class Config(Section):
     engine: Engine = Engine()
 
 
-class Source:
-    """The text behind a configuration, to point at the line of a key."""
-
-    def __init__(self, path: Path | None, text: str, overridden: frozenset[str] = frozenset()):
-        self.path, self.text, self.overridden = path, text, overridden
-
-    @property
-    def base(self) -> Path:
-        """The folder that relative paths of the experiment start from."""
-        return self.path.parent if self.path else Path.cwd()
-
-    def where(self, *keys: str | int) -> str:
-        """``file:line`` with the line and a mark under the key; the key alone if it is not in the file."""
-        dotted = ".".join(map(str, keys))
-        if dotted in self.overridden:
-            return f"  --set {dotted}"
-        words = [str(key) for key in keys if not isinstance(key, int)]
-        number, column = _find(self.text.splitlines(), words)
-        if self.path is None or number is None:
-            return f"  {dotted}" if dotted else f"  {self.path or ''}"
-        line = self.text.splitlines()[number]
-        prefix = f"  {self.path.name}:{number + 1}   "
-        mark = " " * (len(prefix) + column) + "^" * max(1, len(words[-1]) if words else 1)
-        return f"{prefix}{line}\n{mark}"
-
-
-def _find(lines: list[str], words: list[str]) -> tuple[int | None, int]:
-    """The line and column of a key path; of its table where the key itself is not written."""
-    best: tuple[int | None, int] = (None, 0)
-    depth = 0
-    table: list[str] = []
-    for number, line in enumerate(lines):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(#.*)?$", line):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
-            here, column = table, line.index(header[1])
-        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            here = table + [part.strip("\"'") for part in key[1].split(".")]
-            column = line.index(key[1])
-        else:
-            continue
-        common = 0
-        while common < min(len(here), len(words)) and here[common] == words[common]:
-            common += 1
-        if common < len(here) or common <= depth:
-            continue
-        depth, best = common, (number, column)
-        for word in words[common:]:  # an inline table: the key further along the line
-            if inner := re.search(rf"[{{,]\s*({re.escape(word)})\s*=", line):
-                depth, best = depth + 1, (number, inner.start(1))
-    return best
-
-
 def read_config(
     path: Path | str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> tuple[Config, Source, dict[str, Any]]:
@@ -172,22 +120,11 @@ def read_config(
         source, raw = Source(None, ""), _copy(path)
     else:
         path = Path(path)
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise FedmodelError(
-                f"{path} {what}", fix="Give the path of an experiment file (.toml)."
-            )
-        text = path.read_text(encoding="utf-8")
-        if not text.strip():
-            raise FedmodelError(f"{path} is empty", fix="`fedmodel run --help` shows an example.")
+        text = _text(path)
         try:
             raw = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise FedmodelError(
-                f"{path} is not valid TOML: {error}",
-                where=_toml_place(path, text, str(error)),
-                fix='Text needs quotes: name = "adult"; a table starts with [data].',
-            ) from None
+            raise _broken(path, text, str(error)) from None
         source = Source(path, text, frozenset(overrides or ()))
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
@@ -220,22 +157,60 @@ def _copy(value: Any) -> Any:
     return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _toml_place(path: Path, text: str, message: str) -> str:
-    match = re.search(r"line (\d+), column (\d+)", message)
-    lines = text.splitlines()
-    number = int(match[1]) if match else len(lines)
-    line = lines[min(number, len(lines)) - 1]
-    prefix = f"  {path.name}:{number}   "
-    column = min(int(match[2]) - 1, len(line)) if match else len(line)
-    return f"{prefix}{line}\n{' ' * (len(prefix) + column)}^"
+def _text(path: Path) -> str:
+    """What is in an experiment file."""
+    fix = "Give the path of an experiment file (.toml); `fedmodel run --help` shows one."
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FedmodelError(f"{path} {what}", fix=fix)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise FedmodelError(f"{path} is not a text in UTF-8", fix=fix) from None
+    except OSError as error:
+        raise FedmodelError(f"{path} cannot be read: {error.strerror}", fix=fix) from None
+    if not text.strip():
+        raise FedmodelError(f"{path} is empty", fix=fix)
+    return text
+
+
+def _broken(path: Path, text: str, message: str) -> FedmodelError:
+    """What `tomllib` found, at its line."""
+    found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", message)
+    lines = text.rstrip("\n").split("\n")
+    number = min(int(found[1]), len(lines)) if found and found[1] else len(lines)
+    column = int(found[2]) - 1 if found and found[2] else len(lines[-1])
+    reason = message[: found.start()] if found else message
+    # It writes the tables of a key as a tuple.
+    reason = re.sub(
+        r"\(('.*'),?\)", lambda m: f"[{m[1].replace(chr(39), '').replace(', ', '.')}]", reason
+    )
+    twice = "twice" in reason or "overwrite" in reason
+    return FedmodelError(
+        f"{path.name} is not valid TOML: {reason[:1].lower()}{reason[1:]}",
+        where=marked_line(path.name, number, lines[number - 1], column, 1),
+        fix="A table or a key may be there once: write all of it in one place."
+        if twice
+        else 'Text needs quotes, e.g. name = "adult"; a table starts with a line like [data].',
+    )
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
     *tables, last = dotted.split(".")
-    for name in tables:
+    if not all((*tables, last)):
+        raise FedmodelError(
+            f"{shown(dotted)} is not a dotted key",
+            where=f"--set {dotted}",
+            fix="Write the table, a dot and the key, e.g. client.learning_rate.",
+        )
+    for number, name in enumerate(tables, 1):
         raw = raw.setdefault(name, {})
         if not isinstance(raw, dict):
-            raise FedmodelError(f"{name} is not a table", where=f"--set {dotted}")
+            raise FedmodelError(
+                f"`{'.'.join(tables[:number])}` is not a table, so it has no key `{last}`",
+                where=f"--set {dotted}",
+                fix="Name a key of a table, e.g. client.learning_rate.",
+            )
     if value is None:
         raw.pop(last, None)
     else:
@@ -246,11 +221,7 @@ def _explain(error: ValidationError, source: Source) -> FedmodelError:
     """The first fault that pydantic found, in our words and at its line."""
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    keys = tuple(
-        key
-        for key in fault["loc"]
-        if isinstance(key, int) or not re.search(_UNION_BRANCH, str(key))
-    )
+    keys = _keys(fault["loc"])
     name, table = str(keys[-1]), ".".join(map(str, keys[:-1]))
     place = f"[{table}]" if table else "the experiment"
     if fault["type"] == "extra_forbidden":
@@ -264,22 +235,27 @@ def _explain(error: ValidationError, source: Source) -> FedmodelError:
             fix=nearest(name, known, what=f"{place} takes"),
         )
     if fault["type"] == "missing":
-        example = {"rounds": "rounds = 20"}.get(name, f'[{name}] with name = "..."')
-        if keys[:-1]:
-            example = f'{name} = "..."'
+        example = f'{name} = "..."' if keys[:-1] else f'a table [{name}] with name = "..."'
+        if name == "rounds":
+            example = "e.g. rounds = 20"
         return FedmodelError(
             f"{place} needs `{name}`", where=source.where(*keys[:-1]), fix=f"Add {example}."
         )
+    dotted = ".".join(key for key in keys if isinstance(key, str))
+    verb = "hold" if isinstance(keys[-1], int) else "be"
+    messages = [f["msg"] for f in faults if _keys(f["loc"]) == keys]
     return FedmodelError(
-        f"`{'.'.join(map(str, keys))}` cannot be {fault['input']!r}",
+        f"`{dotted}` cannot {verb} {shown(fault['input'])}",
         where=source.where(*keys),
-        fix=_sentence(fault["msg"]),
+        fix="It should be a table with keys of its own."
+        if fault["type"] == "model_type"
+        else wanted(messages),
     )
 
 
-def _sentence(message: str) -> str:
-    message = message.replace("Input should", "It should").replace("'", '"')
-    return message if message.endswith(".") else message + "."
+def _keys(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The keys of a fault's place, without the branches of unions."""
+    return tuple(key for key in place if isinstance(key, int) or not re.search(_UNION_BRANCH, key))
 
 
 def _section(section: Any, key: str) -> Any:

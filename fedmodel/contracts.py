@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from fedmodel.catalogue import KINDS, Component
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
 from fedmodel.data.records import Assignment, Records
-from fedmodel.errors import FedmodelError, plugin_fault
+from fedmodel.errors import FedmodelError, nearest, plugin_fault, shown
 from fedmodel.messages import Instructions, Replies
 from fedmodel.types import Card, FederatedData
 
@@ -44,11 +45,13 @@ def check_plugin(
         FedmodelError: it cannot be found or imported, or its kind cannot be told.
     """
     if ":" not in plugin:
-        raise FedmodelError(f"{plugin!r} names no function", fix="Write FILE.py:NAME.")
+        raise FedmodelError(f"{shown(plugin)} names no function", fix="Write FILE.py:NAME.")
     function = KINDS["metric"].find(plugin, base=Path.cwd())
     kind = kind or kind_of(function)
     if kind not in KINDS:
-        raise FedmodelError(f"there is no kind {kind!r}", fix=f"The kinds are: {', '.join(KINDS)}.")
+        raise FedmodelError(
+            f"there is no kind {shown(kind)}", fix=nearest(kind, KINDS, what="the kinds are")
+        )
     chosen = {**_needed(KINDS[kind].schema(function), options or {}), **(options or {})}
     component = KINDS[kind].bind({"name": plugin, **chosen}, base=Path.cwd())
     return kind, check_component(component)
@@ -100,7 +103,9 @@ def kind_of(function: Callable[..., Any]) -> str:
         bound = Component(
             "aggregator", "", function, _needed(KINDS["aggregator"].schema(function), {})
         )
-        return "aggregator" if bound(_deltas(), weights=torch.ones(K)).dim() == 1 else "transform"
+        with suppress(Exception):  # what is wrong, the rules of an aggregator will tell
+            return "transform" if bound(_deltas(), weights=torch.ones(K)).dim() == 2 else bound.kind
+        return bound.kind
     if inspect.signature(function).return_annotation in ("Records", Records):
         return "dataset"
     raise FedmodelError(

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fedmodel.catalogue import KINDS, nearest
-from fedmodel.errors import FedmodelError
+from fedmodel.catalogue import KINDS
+from fedmodel.errors import FedmodelError, nearest, shown
 
 if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
@@ -38,7 +38,11 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
             self.live.start()
-        self.experiment.built  # noqa: B018 - load the data while "loading data" shows
+        try:
+            self.experiment.built  # noqa: B018 - load the data while "loading data" shows
+        except BaseException:
+            self.__exit__()  # the terminal gets its cursor back
+            raise
         self.line = f"starting engine {self.experiment.config.engine.name}"
         return self
 
@@ -48,7 +52,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line above the progress."""
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)  # a path is whole, to be copied
         self.line = line if line.startswith("reference") else self.line
 
     def advance(self, finished: Round) -> None:
@@ -156,14 +160,13 @@ def plan_table(experiment: Experiment) -> Table:
 
 def catalogue_tables(kind: str | None) -> Iterator[Table]:
     """One table a kind: names, options and what they are."""
-    if kind is not None and kind.rstrip("s") not in KINDS:
+    chosen = {n: c for n, c in KINDS.items() if kind in (None, n, c.plural)}
+    if kind is not None and not chosen:
         raise FedmodelError(
-            f"there is no kind {kind!r}", fix=nearest(kind, KINDS, what="the kinds are")
+            f"there is no kind {shown(kind)}", fix=nearest(kind, KINDS, what="the kinds are")
         )
-    for name, catalogue in KINDS.items():
-        if kind is not None and name != kind.rstrip("s"):
-            continue
-        table = Table(title=f"{name}s", title_justify="left")
+    for name, catalogue in chosen.items():
+        table = Table(title=catalogue.plural, title_justify="left")
         for column in ("name", "options", "what it is"):
             table.add_column(column, overflow="fold")
         from pathlib import Path

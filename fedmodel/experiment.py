@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tomli_w
 import torch
@@ -187,6 +188,10 @@ class Experiment:
             for line in _events(finished, built.data.clients):
                 folder.log(line)
                 self.say(line)
+            folder.log(
+                f"round {finished.number}: {len(finished.trained)} clients trained, "
+                f"{finished.seconds:.3f} s"
+            )
             last[:] = [Round(finished, metrics, spending.so_far(built.data.clients))]
 
         grid, complete, failed = None, False, False
@@ -199,7 +204,6 @@ class Experiment:
                 workers=engine.workers,
                 address=engine.address,
                 device=engine.device,
-                scratch=folder.path / "state",
             )
             for _ in rounds(self._federation(grid), state, save=save):
                 yield last[0]
@@ -218,7 +222,9 @@ class Experiment:
             manifest["seconds"] = round(before + time.perf_counter() - begun, 3)
             manifest["finished"] = complete and not failed
             if last or folder.latest_state() is not None:  # else there is nothing to tell yet
-                finish(folder, manifest=manifest, built=built, spending=spending, config=self.config)
+                finish(
+                    folder, manifest=manifest, built=built, spending=spending, config=self.config
+                )
 
     def _federation(self, grid: Any) -> Federation:
         built, config = self.built, self.config
@@ -274,21 +280,7 @@ class Experiment:
         names = config.evaluation.references
         if not names:
             return
-        sample = float(
-            getattr(built.strategy, "sample", getattr(built.strategy, "fraction_train", 1.0))
-        )
-        sizes = built.data.sizes("train").double()
-        epochs = float(
-            (
-                built.workload.training.num_steps
-                * built.workload.training.batch_size
-                / sizes.numpy()
-            ).mean()
-        )
-        behaviour_epochs = getattr(built.workload.behaviour, "epochs", None)
-        if behaviour_epochs and not getattr(built.workload.behaviour, "steps", None):
-            epochs = float(behaviour_epochs)
-        passes = config.rounds * sample * epochs
+        passes = config.rounds * _share(built.strategy) * _passes(built)
         splits: tuple[Split, ...] = built.splits
         parts = []
         if "pooled" in names:
@@ -307,6 +299,21 @@ class Experiment:
             ):
                 parts.append(self._rows(counted, None, "non_private", number))
         folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
+
+
+def _share(strategy: Any) -> float:
+    """The share of clients that a strategy asks each round, ours or Flower's."""
+    return float(getattr(strategy, "sample", getattr(strategy, "fraction_train", 1.0)))
+
+
+def _passes(built: Built) -> float:
+    """How often a training record is used in a round that its client takes part in, on average."""
+    behaviour, training = built.workload.behaviour, built.workload.training
+    if getattr(behaviour, "steps", None) is None:
+        return float(getattr(behaviour, "epochs", 1.0))
+    sizes = built.data.sizes("train").numpy()
+    used = training.num_steps * np.minimum(training.batch_size, sizes)
+    return float(used.sum() / sizes.sum())
 
 
 def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, RecordDict
@@ -33,23 +31,20 @@ def run_app(
     where the ServerApp starts no strategy. The order of nodes and replies is that of the
     partitions, so a seeded app gives the same result every time.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        grid = grid_named(
-            engine, client_app, num_clients=partitions, workers=workers, scratch=Path(scratch)
+    grid = grid_named(engine, client_app, num_clients=partitions, workers=workers)
+    try:
+        context = Context(
+            run_id=1,
+            node_id=0,
+            node_config={},
+            state=RecordDict(),
+            run_config=dict(run_config or {}),
         )
-        try:
-            context = Context(
-                run_id=1,
-                node_id=0,
-                node_config={},
-                state=RecordDict(),
-                run_config=dict(run_config or {}),
-            )
-            with _results() as results:
-                server_app(grid, context)
-            return results[-1] if results else None
-        finally:
-            grid.close()
+        with _results() as results:
+            server_app(grid, context)
+        return results[-1] if results else None
+    finally:
+        grid.close()
 
 
 @contextmanager

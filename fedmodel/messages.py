@@ -212,7 +212,10 @@ class Replies(_Messages):
         filled = [part for part in parts if part.nodes] or list(parts[:1])
         names = {tuple(sorted(part.metrics)) for part in filled}
         if len(names) > 1:
-            raise RunFailed(f"clients report different metrics: {sorted(names)}")
+            raise RunFailed(
+                f"clients report different metrics: {sorted(names)}",
+                fix="Every client must answer with the same names in its MetricRecord.",
+            )
         nodes = [node for part in filled for node in part.nodes]
         order = sorted(range(len(nodes)), key=nodes.__getitem__)
         first = filled[0]

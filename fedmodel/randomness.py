@@ -163,7 +163,8 @@ def shuffles(keys: Keys, sizes: Numbers, *, step: int = 0) -> Int64[np.ndarray, 
     """
     sizes = np.asarray(sizes, dtype=np.int64)
     if sizes.shape != (len(keys),):
-        raise FedmodelError(f"{len(keys)} streams are to shuffle rows of sizes {sizes.shape}")
+        problem = f"{len(keys)} streams are to shuffle rows of sizes {sizes.shape}"
+        raise FedmodelError(problem, fix="Give each stream the size of its row.")
     draws = uniforms(keys, int(sizes.max(initial=0)), step=step)
     out = np.empty(draws.shape, np.int64)
     _fill_shuffles(draws, sizes, out)
@@ -200,7 +201,7 @@ def hash_uniforms(keys: Int64[Tensor, "*shape"], count: int) -> Float32[Tensor, 
 def _below(power: int, name: str, value: int) -> int:
     """The value, if it is in [0, 2^power): compiled code would take any other for its remainder."""
     if not 0 <= value < 2**power:
-        fix = f"Choose 0 <= {name} < 2**{power}"
+        fix = f"Choose 0 <= {name} < 2**{power}."
         raise FedmodelError(f"{name} = {value} is out of range", where=name, fix=fix)
     return value
 
@@ -209,7 +210,7 @@ def _checked(keys: np.ndarray) -> np.ndarray:
     """The keys, if they are some: compiled code does not look where an array ends."""
     if keys.dtype != np.uint32 or keys.shape[1:] != (4,):
         problem = f"{keys.dtype} of shape {keys.shape} are no keys of streams"
-        raise FedmodelError(problem, fix="Take the keys, uint32 [K, 4], that `stream_keys` gives")
+        raise FedmodelError(problem, fix="Take the keys, uint32 [K, 4], that `stream_keys` gives.")
     return np.ascontiguousarray(keys)
 
 
@@ -219,7 +220,7 @@ def _output(shape: int | tuple[int, ...], out: np.ndarray | None) -> np.ndarray:
     fits = out.shape == np.broadcast_shapes(shape) and out.flags.c_contiguous
     if not fits or out.dtype != np.float32:
         problem = f"`out` is {out.dtype} of shape {out.shape} and does not fit"
-        raise FedmodelError(problem, fix=f"Give a contiguous float32 array of shape {shape}")
+        raise FedmodelError(problem, fix=f"Give a contiguous float32 array of shape {shape}.")
     return out
 
 

@@ -14,6 +14,7 @@ from fedmodel.cohort import Cohort, LocalTraining
 from fedmodel.grids.inline import InlineGrid
 from fedmodel.privacy.budget import steps_per_round
 from fedmodel.rounds import Federation, State, rounds
+from fedmodel.training import train_cohort
 from fedmodel.types import Counts, FederatedData, Split
 
 __all__ = ["local", "non_private", "pooled"]
@@ -29,7 +30,9 @@ def pooled(
     vector = _alone(work, clean.pooled(), passes=passes)[0]
     everybody = np.arange(clean.num_clients)
     return {
-        split: counts_of(work.model, vector, clean, partitions=everybody, split=split)
+        split: counts_of(
+            work.model, vector, clean, partitions=everybody, split=split, device=work.device
+        )
         for split in splits
     }
 
@@ -42,7 +45,14 @@ def local(
     result = {}
     for split in splits:
         parts = [
-            counts_of(work.model, vector, clean, partitions=np.array([k]), split=split)
+            counts_of(
+                work.model,
+                vector,
+                clean,
+                partitions=np.array([k]),
+                split=split,
+                device=work.device,
+            )
             for k, vector in enumerate(vectors)
         ]
         result[split] = Counts(
@@ -70,11 +80,10 @@ def _alone(work: Workload, data: FederatedData, *, passes: float) -> torch.Tenso
     size = work.training.batch_size
     number = steps_per_round(data.sizes("train"), size, epochs=passes)
     training = LocalTraining(batch_size=size, num_steps=np.asarray(number))
-    app = CohortApp(replace(work, data=data, training=training, attack=None, dishonest=None))
     cohort = Cohort(
         np.arange(data.num_clients), data, work.model, training, work.seed, 0, {}, work.device
     )
     start = work.model.initial.to(work.device)
-    (delta, _, _), failures = app._run(cohort, start)
-    delta[list(failures)] = torch.nan
-    return start + delta
+    trained = train_cohort(work.behaviour, cohort, start)
+    trained.delta[list(trained.failures)] = torch.nan
+    return start + trained.delta

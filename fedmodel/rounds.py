@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fedmodel._flower import Layout, arrays_of, vector_of
+from fedmodel._flower import Layout, arrays_of, layout_of, vector_of
 from fedmodel.catalogue import Component
 from fedmodel.errors import FedmodelError, RunFailed, plugin_fault
 from fedmodel.evaluation.robustness import aggregate_share
@@ -258,6 +258,7 @@ def _evaluate(
         raise RunFailed(
             f"evaluation failed after round {number}",
             where=f"client {federation.name_of(node - FIRST_NODE)}: {why}",
+            fix="Mend the cause and resume.",
         )
     counts = {split: stacked(replies.records[f"counts.{split}"]) for split in federation.splits}
     metrics: Mapping[str, Any] = {}
@@ -277,13 +278,14 @@ def _evaluate(
 def _ordered(arrays: ArrayRecord, layout: Layout) -> Float[Tensor, " d"]:
     """The vector of an aggregate, whatever order the strategy put its arrays in."""
     vector = vector_of(arrays)
-    if len(vector) == layout.size and tuple(arrays) != layout.names:
+    if len(vector) == layout.size and layout_of(arrays).names != layout.names:
         parts = [torch.as_tensor(arrays[name].numpy()).flatten().float() for name in layout.names]
         return torch.cat(parts)
     if len(vector) != layout.size:
         raise RunFailed(
             f"the strategy returned {len(vector)} parameters, the model has {layout.size}",
             where="[strategy]",
+            fix="Return arrays of the same names and shapes as were handed in.",
         )
     return vector
 

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from jaxtyping import Bool, Float
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from fedmodel._flower import arrays_of, vector_of
@@ -46,11 +47,11 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
     def __init__(
         self,
         *,
-        sample: float = 1.0,
+        sample: Annotated[float, Field(gt=0, le=1)] = 1.0,
         before: Sequence[Transform] = (),
         weigh: Weighting | None = None,
         combine: Aggregator = mean,
-        learning_rate: float = 1.0,
+        learning_rate: PositiveFloat = 1.0,
         seed: int = 0,
     ) -> None:
         if not 0 < sample <= 1:
@@ -87,7 +88,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         for transform in self.before:
             delta = transform(delta)
         if self.takes_weights:
-            return self.combine(delta, weights=self.weigh(reports))
+            return self.combine(delta, weights=self.weigh(reports).to(delta))
         return self.combine(delta)
 
     def aggregate_kept(
@@ -138,7 +139,7 @@ def reports_of(replies: Replies) -> dict[str, Tensor]:
     """What clients report beside their model, one number a client: what weights may depend on."""
     renamed = {"num-examples": "num_records", "train_loss": "loss"}
     return {
-        renamed.get(name, name): torch.as_tensor(values) for name, values in replies.metrics.items()
+        renamed.get(name, name): torch.tensor(values) for name, values in replies.metrics.items()
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from fedmodel.errors import FedmodelError
@@ -10,7 +13,9 @@ from fedmodel.errors import FedmodelError
 __all__ = ["coordinate_median", "trimmed_mean"]
 
 
-def trimmed_mean(delta: Float[Tensor, "K d"], *, fraction: float = 0.2) -> Float[Tensor, " d"]:
+def trimmed_mean(
+    delta: Float[Tensor, "K d"], *, fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+) -> Float[Tensor, " d"]:
     """Average each coordinate without its extremes (Yin et al., ICML 2018, Definition 2).
 
     1. Sort the K values of each coordinate.

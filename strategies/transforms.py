@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from fedmodel.errors import FedmodelError
@@ -10,7 +11,7 @@ from fedmodel.errors import FedmodelError
 __all__ = ["clip_norm"]
 
 
-def clip_norm(delta: Float[Tensor, "K d"], *, bound: float) -> Float[Tensor, "K d"]:
+def clip_norm(delta: Float[Tensor, "K d"], *, bound: PositiveFloat) -> Float[Tensor, "K d"]:
     """Scale down every update that is longer than `bound` (Sun et al., 2019, norm thresholding).
 
     Limits what one client can do to the mean to ``bound / K`` times its weight.

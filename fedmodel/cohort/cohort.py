@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from fedmodel import randomness
@@ -23,7 +23,7 @@ __all__ = ["Batch", "Cohort", "LocalTraining"]
 class Batch:
     """One step's records of every client, padded to the longest. Padding slots are not present."""
 
-    x: Float[Tensor, "K B ..."]
+    x: Num[Tensor, "K B ..."]
     y: Int[Tensor, "K B"]
     present: Bool[Tensor, "K B"]
     keys: Int[Tensor, "K B"]  # each record's key in this step, for dropout

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedmodel.catalogue import nearest
 from fedmodel.data.records import Records, as_levels, as_text
 from fedmodel.data.sensitive import chosen
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, nearest
 from fedmodel.types import SPLITS, Card
 
 __all__ = ["records_of"]

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from fedmodel.catalogue import nearest
 from fedmodel.data.flower import partition_rows
 from fedmodel.data.records import Assignment, Records, as_text, in_order
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, nearest
 from fedmodel.randomness import SERVER, stream
 
 __all__ = ["dirichlet", "iid", "natural"]
@@ -33,7 +32,7 @@ def natural(records: Records, *, column: str | None = None) -> Assignment:
         if column not in columns:
             raise FedmodelError(
                 f"{records.card.name} has no column {column!r}",
-                where=where,
+                where="[partition] column",
                 fix=nearest(column, map(str, columns), what="it has"),
             )
         ids = as_text(columns[column]).fillna("unknown")
@@ -62,7 +61,7 @@ def iid(records: Records, *, clients: int, seed: int) -> Assignment:
     Raises:
         FedmodelError: more clients than records, or none.
     """
-    _check(records, clients, where="[partition] name = iid")
+    _check(records, clients)
     from flwr_datasets.partitioner import IidPartitioner
 
     shuffled = stream(seed, SERVER, 0, "partition").permutation(len(records))
@@ -84,18 +83,17 @@ def dirichlet(
     Raises:
         FedmodelError: fewer records than clients times `min_size`; an option out of its range.
     """
-    where = "[partition] name = dirichlet"
-    _check(records, clients, where=where)
+    _check(records, clients)
     if alpha <= 0 or min_size < 1:
         raise FedmodelError(
             f"alpha is {alpha} and min_size {min_size}",
-            where=where,
+            where="[partition] alpha" if alpha <= 0 else "[partition] min_size",
             fix="Choose alpha > 0 and min_size >= 1, e.g. alpha = 0.5 and min_size = 10.",
         )
     if clients * min_size > len(records):
         raise FedmodelError(
             f"{len(records)} records are too few for {clients} clients of {min_size} or more",
-            where=where,
+            where="[partition] clients",
             fix=f"Choose min_size = {len(records) // clients}"
             + (f" or clients = {most}." if (most := len(records) // min_size) > 1 else "."),
         )
@@ -128,10 +126,10 @@ def _topped_up(
     return parts
 
 
-def _check(records: Records, clients: int, *, where: str) -> None:
+def _check(records: Records, clients: int) -> None:
     if not 1 <= clients <= len(records):
         raise FedmodelError(
             f"{clients} clients for the {len(records)} records of {records.card.name}",
-            where=where,
+            where="[partition] clients",
             fix=f"Choose 1 <= clients <= {len(records)}.",
         )

@@ -8,9 +8,8 @@ from typing import Literal
 import pandas as pd
 from typing_extensions import TypeIs  # of Python 3.13; pydantic brings it
 
-from fedmodel.catalogue import nearest
 from fedmodel.data.records import Range, Records
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, nearest
 
 __all__ = ["Encode", "are_categories", "public_ranges"]
 

@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from fedmodel.catalogue import nearest
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, nearest
 
 __all__ = ["chosen", "in_bins"]
 
@@ -48,7 +47,11 @@ def chosen(
                 fix=nearest(name, available, what="to choose from"),
             )
         if name in levels:
-            raise FedmodelError(f"the sensitive attribute {name!r} is named twice", where=where)
+            raise FedmodelError(
+                f"the sensitive attribute {name!r} is named twice",
+                where=where,
+                fix="Name it once.",
+            )
         values = available[name]
         number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
         if name in bins:

@@ -89,8 +89,8 @@ def to_record(counts: Counts) -> ConfigRecord:
     """
     if len(counts.loss) != 1:
         raise FedmodelError(
-            f"A reply carries the counts of one client, not of {len(counts.loss)}",
-            fix="Make one record for each client",
+            f"a reply carries the counts of one client, not of {len(counts.loss)}",
+            fix="Make one record for each client.",
         )
     _, num_groups, num_classes, _ = counts.confusion.shape
     bins = counts.histogram.shape[-1]
@@ -113,7 +113,9 @@ def from_records(records: Sequence[ConfigRecord]) -> Counts:
     shape (averages, say, or negative numbers).
     """
     if not records:
-        raise RunFailed("No client answered the evaluation")
+        raise RunFailed(
+            "no client answered the evaluation", fix="Look into the log for why none did."
+        )
     confusion, loss, histogram = [], [], []
     for place, record in enumerate(records):
         try:
@@ -125,9 +127,9 @@ def from_records(records: Sequence[ConfigRecord]) -> Counts:
             loss.append(_finite(record.get("loss")))
         except ValueError as error:
             raise RunFailed(
-                f"A reply holds no counts: {error}",
+                f"a reply holds no counts: {error}",
                 where=f"reply {place} of {len(records)}",
-                fix="Answer with `to_record(count(...))`",
+                fix="Answer with `to_record(count(...))`.",
             ) from error
     return Counts(
         confusion=_stack(confusion).reshape(-1, num_groups, num_classes, num_classes),
@@ -166,7 +168,7 @@ def _no_probabilities(clients: Int[Tensor, " M"], total: int, names: Sequence[st
     places = clients.unique().tolist()
     shown = ", ".join(names[place] if names else str(place) for place in places[:10])
     return RunFailed(
-        f"The model's logits are NaN or infinite for {len(clients)} of {total} records",
+        f"the model's logits are NaN or infinite for {len(clients)} of {total} records",
         where=f"client{'s' * (len(places) > 1)} {shown}{', ...' * (len(places) > 10)}",
-        fix="It has diverged: lower the learning rate, or clip the updates",
+        fix="It has diverged: lower the learning rate, or clip the updates.",
     )

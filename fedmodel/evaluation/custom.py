@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import RunFailed, user_place, what_failed
 
 __all__ = ["Metric", "evaluate_each"]
 
@@ -22,8 +22,8 @@ def evaluate_each(
 ) -> dict[str, Float[Tensor, " K"]]:
     """Each metric at each of K places (the federation, or clients), NaN where there is no record.
 
-    Raises `FedmodelError` naming metric, function and place where a function raises, or returns
-    what is no number.
+    Raises `RunFailed` naming metric, place and line where a function raises, or returns what is no
+    number.
     """
     empty = (confusion.sum((1, 2, 3)) == 0).tolist()
     return {
@@ -42,9 +42,9 @@ def _evaluate(name: str, metric: Metric, confusion: Int[Tensor, "G C C"], place:
     try:
         return float(metric(confusion.clone()))  # a copy: what it changes is nobody else's
     except Exception as error:
-        function = getattr(metric, "__qualname__", repr(metric))
-        raise FedmodelError(
-            f"The metric {name!r} failed: {type(error).__name__}: {error}",
-            where=f"{getattr(metric, '__module__', '')}.{function}, evaluated for {place}",
-            fix="It gets counts [group, true, predicted] and must return one number (NaN: undefined)",
+        raise RunFailed(
+            f"the metric {name} failed for {place}: {what_failed(error)}",
+            where=user_place(error) or "[evaluation] metrics",
+            fix="It gets counts [group, true, predicted] and has to return one number, NaN where it "
+            "is not defined.",
         ) from error

@@ -126,6 +126,6 @@ def _extremes(rate: Float[Tensor, "*more G"]) -> tuple[Tensor, Tensor]:
 def _check_two_classes(confusion: Int[Tensor, "*more C C"]) -> None:
     if confusion.shape[-1] != 2:
         raise FedmodelError(
-            f"This metric needs two classes, of which 1 is the positive one, not {confusion.shape[-1]}",
-            fix="Use accuracy_difference, or make one class against the rest the label",
+            f"this metric needs two classes, of which 1 is the positive one, not {confusion.shape[-1]}",
+            fix="Use accuracy_difference, or make one class against the rest the label.",
         )

@@ -30,8 +30,8 @@ def honest_rows(
     """
     if len(dishonest) != len(counts.loss):
         raise FedmodelError(
-            f"A mask of {len(dishonest)} clients does not fit counts of {len(counts.loss)}",
-            fix="Say of every client whether it is dishonest",
+            f"a mask of {len(dishonest)} clients does not fit counts of {len(counts.loss)}",
+            fix="Say of every client whether it is dishonest.",
         )
     confusion = counts.confusion[~dishonest].sum(1)
     worst = worst_decile(accuracy_score(confusion))

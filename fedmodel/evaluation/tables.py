@@ -69,7 +69,7 @@ def metric_rows(
     for name in extra:
         if name in pooled or name in own:
             raise FedmodelError(
-                f"There is a metric {name!r} already", fix="Give yours another name"
+                f"there is a metric {name!r} already", fix="Give yours another name."
             )
     pooled |= evaluate_each(extra, total.confusion, places=("all clients",))
     own |= evaluate_each(extra, counts.confusion, places=data.clients)
@@ -201,7 +201,7 @@ def _check_shape(counts: Counts, data: FederatedData) -> None:
     expected = (data.num_clients, data.num_groups, num_classes, num_classes)
     if tuple(counts.confusion.shape) != expected:
         raise FedmodelError(
-            f"Counts of shape {tuple(counts.confusion.shape)} do not fit this data: {expected}",
+            f"counts of shape {tuple(counts.confusion.shape)} do not fit this data: {expected}",
             where="clients, groups, classes, classes",
-            fix="Count with the data's num_clients, num_groups and classes",
+            fix="Count with the data's num_clients, num_groups and classes.",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from flwr.clientapp import ClientApp
@@ -21,9 +20,8 @@ def grid_named(
     workers: int | None = None,
     address: str | None = None,
     device: str = "cpu",
-    scratch: Path | None = None,
 ) -> LocalGrid:
-    """The grid of that name: "inline", "ray" or "flower". `scratch` is a folder for large messages."""
+    """The grid of that name: "inline", "ray" or "flower"."""
     quiet_flower()
     arguments: dict[str, Any] = {"num_clients": num_clients}
     if name == "inline":
@@ -36,6 +34,4 @@ def grid_named(
         return RayGrid(app, workers=workers, address=address, device=device, **arguments)
     from fedmodel.grids.flower import FlowerGrid
 
-    if scratch is not None and hasattr(app, "save"):
-        app = app.save(scratch / "workload.pkl")
     return FlowerGrid(app, workers=workers, **arguments)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, Message, RecordDict
+import cloudpickle  # type: ignore[import-untyped]
+import torch
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
@@ -23,6 +29,43 @@ __all__ = ["FlowerGrid"]
 NODES_TIMEOUT = 120.0  # seconds for Ray and all nodes to be there
 
 
+class Queried(ClientApp):
+    """Any ClientApp that also tells its partition, and gives its state out and takes it back.
+
+    It travels to Flower's workers as the path of a file, which each of them reads once: Flower
+    pickles the app anew for every message.
+    """
+
+    def __init__(self, app: ClientApp, file: Path) -> None:
+        super().__init__()
+        self.app, self.file = app, file
+        if not file.exists():
+            file.write_bytes(cloudpickle.dumps(app))
+
+    def __reduce__(self) -> Any:
+        return _queried, (str(self.file),)
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        answer = RecordDict()
+        if message.metadata.message_type == "query.partition":
+            number = int(context.node_config["partition-id"])
+            answer["partition"] = ConfigRecord({"id": number})
+        elif message.metadata.message_type == "query.save":
+            answer = RecordDict(dict(context.state))
+        elif message.metadata.message_type == "query.restore":
+            context.state.clear()
+            context.state.update(message.content)
+        else:
+            return self.app(message, context)
+        return Message(answer, reply_to=message)
+
+
+@lru_cache(maxsize=2)
+def _queried(file: str) -> Queried:
+    torch.set_num_threads(1)
+    return Queried(pickle.loads(Path(file).read_bytes()), Path(file))
+
+
 class FlowerGrid(LocalGrid):
     """A facade of Flower's in-memory grid: nodes and replies in partition order, all nodes waited for.
 
@@ -32,6 +75,8 @@ class FlowerGrid(LocalGrid):
 
     def __init__(self, app: ClientApp, *, num_clients: int, workers: int | None = None) -> None:
         super().__init__(num_clients)
+        self._scratch = tempfile.TemporaryDirectory(prefix="fedmodel-")
+        app = Queried(app, Path(self._scratch.name) / "app.pkl")
         self._handed: queue.Queue[Any] = queue.Queue()
         self._done = threading.Event()
         cores = workers or os.cpu_count() or 1
@@ -39,8 +84,12 @@ class FlowerGrid(LocalGrid):
             target=self._simulate, args=(app, num_clients, cores), daemon=True
         )
         self._thread.start()
-        self._inner = self._wait_for(NODES_TIMEOUT)
-        self._real = self._order()
+        try:
+            self._inner = self._wait_for(NODES_TIMEOUT)
+            self._real = self._order()
+        except BaseException:
+            self.close()
+            raise
 
     def _simulate(self, app: ClientApp, num_clients: int, cores: int) -> None:
         server = ServerApp()
@@ -69,7 +118,11 @@ class FlowerGrid(LocalGrid):
         deadline = time.monotonic() + timeout
         while len(list(handed.get_node_ids())) < len(self.nodes):
             if time.monotonic() > deadline:
-                raise RunFailed("Flower's nodes do not come up", where='[engine] name = "flower"')
+                raise RunFailed(
+                    f"Flower's nodes do not come up within {timeout:.0f} s",
+                    where='[engine] name = "flower"',
+                    fix='Use engine "inline" or "ray"; results are the same.',
+                )
             time.sleep(0.05)
         return handed
 
@@ -81,7 +134,11 @@ class FlowerGrid(LocalGrid):
         real = {}
         for reply in self._inner.send_and_receive(asked):
             if reply.has_error():
-                raise RunFailed(f"a node does not answer: {reply.error.reason}")
+                raise RunFailed(
+                    f"a node does not answer: {reply.error.reason}",
+                    where='[engine] name = "flower"',
+                    fix='Use engine "inline" or "ray"; results are the same.',
+                )
             number = int(reply.content.config_records["partition"]["id"])  # type: ignore[arg-type]
             real[FIRST_NODE + number] = reply.metadata.src_node_id
         return real
@@ -120,3 +177,4 @@ class FlowerGrid(LocalGrid):
     def close(self) -> None:
         self._done.set()
         self._thread.join(timeout=60)
+        self._scratch.cleanup()

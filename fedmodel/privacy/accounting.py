@@ -150,7 +150,7 @@ def check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise FedmodelError(
             f"delta={delta} is not between 0 and 1",
-            fix="Choose a delta well below 1 / (number of records), for example 1e-5",
+            fix="Choose a delta well below 1 / (number of records), for example 1e-5.",
         )
 
 
@@ -158,7 +158,7 @@ def check_accountant(accountant: str) -> None:
     """Raise FedmodelError, with the accountants there are, for another name."""
     if accountant not in ACCOUNTANTS:
         known = "; ".join(f'"{name}" ({meaning})' for name, meaning in ACCOUNTANTS.items())
-        raise FedmodelError(f"No accountant is called {accountant!r}", fix=f"Choose from {known}")
+        raise FedmodelError(f"no accountant is called {accountant!r}", fix=f"Choose from {known}.")
 
 
 def check_setting(*, sample_rate: float, steps: int, noise_multiplier: float = 1.0) -> None:
@@ -166,15 +166,15 @@ def check_setting(*, sample_rate: float, steps: int, noise_multiplier: float = 1
     if not 0 < sample_rate <= 1:
         raise FedmodelError(
             f"sample_rate={sample_rate} is not above 0 and at most 1",
-            fix="It is the chance of each record to be in a batch: batch size / records, at most 1",
+            fix="It is the chance of each record to be in a batch: batch size / records, at most 1.",
         )
-    if not (steps >= 0 and steps == int(steps)):
+    if not (steps >= 0 and steps % 1 == 0):
         raise FedmodelError(
             f"steps={steps} is not a number of steps",
-            fix="Give the number of noisy steps, 0 or more",
+            fix="Give the number of noisy steps, 0 or more.",
         )
     if not (noise_multiplier >= 0 and math.isfinite(noise_multiplier)):
         raise FedmodelError(
             f"noise_multiplier={noise_multiplier} is negative or not a number",
-            fix="It is the noise's standard deviation divided by the clipping bound, 0 or more",
+            fix="It is the noise's standard deviation divided by the clipping bound, 0 or more.",
         )

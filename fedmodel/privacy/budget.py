@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -66,19 +65,19 @@ def steps_per_round(
     check_batch_size(batch_size)
     sizes = np.asarray(n)
     if steps is not None and epochs is None:
-        if not (steps >= 1 and steps == int(steps)):
-            raise FedmodelError(f"steps={steps} a round", fix="Choose a whole number, 1 or more")
+        if not (steps >= 1 and steps % 1 == 0):
+            raise FedmodelError(f"steps={steps} a round", fix="Choose a whole number, 1 or more.")
         return np.where(sizes > 0, int(steps), 0)
     if epochs is not None and steps is None:
         if not 0 < epochs < math.inf:
-            raise FedmodelError(f"epochs={epochs} a round", fix="Choose a number above 0")
-        if epochs == int(epochs):
+            raise FedmodelError(f"epochs={epochs} a round", fix="Choose a number above 0.")
+        if epochs % 1 == 0:
             return int(epochs) * steps_per_epoch(sizes, batch_size)
         # 0.1 epochs of 300 records in batches of 10 are 3 steps, whatever the last bit says.
         return np.ceil(epochs * sizes / batch_size - 1e-9).astype(np.int64)
     raise FedmodelError(
         f"epochs={epochs} and steps={steps}: a round needs one of the two",
-        fix="Give epochs (passes over the client's records) or steps, and leave the other out",
+        fix="Give epochs (passes over the client's records) or steps, and leave the other out.",
     )
 
 
@@ -97,7 +96,7 @@ class Budget:
     clip: float = 1.0  # bound on the norm of one record's gradient
     participations: int
     accountant: str = "prv"
-    noise: Literal["seeded", "secure"] = "seeded"
+    noise: str = "seeded"  # reproducible; or "secure": from a cryptographic source
 
     def __post_init__(self) -> None:
         check_delta(self.delta)
@@ -106,29 +105,29 @@ class Budget:
             raise FedmodelError(
                 f"epsilon={self.epsilon} and noise_multiplier={self.noise_multiplier}: "
                 "a budget needs one of the two",
-                fix="Give epsilon to calibrate the noise, or noise_multiplier to set it",
+                fix="Give epsilon to calibrate the noise, or noise_multiplier to set it.",
             )
         if self.epsilon is not None and not self.epsilon > 0:
-            raise FedmodelError(f"epsilon={self.epsilon} is not above 0", fix="Choose one above 0")
+            raise FedmodelError(f"epsilon={self.epsilon} is not above 0", fix="Choose one above 0.")
         if self.noise_multiplier is not None and not 0 < self.noise_multiplier < math.inf:
             raise FedmodelError(
                 f"noise_multiplier={self.noise_multiplier} is not above 0",
-                fix="It is the noise's standard deviation divided by the clipping bound",
+                fix="It is the noise's standard deviation divided by the clipping bound.",
             )
         if not 0 < self.clip < math.inf:
             raise FedmodelError(
                 f"clip={self.clip} is not a bound",
-                fix="Choose a norm above 0 to clip each record's gradient to, for example 1.0",
+                fix="Choose a norm above 0 to clip each record's gradient to, for example 1.0.",
             )
-        if not (self.participations >= 1 and self.participations == int(self.participations)):
+        if not (self.participations >= 1 and self.participations % 1 == 0):
             raise FedmodelError(
                 f"participations={self.participations} is not a number of rounds",
-                fix="Choose a whole number, 1 or more; the number of rounds is always enough",
+                fix="Choose a whole number, 1 or more; the number of rounds is always enough.",
             )
         if self.noise not in ("seeded", "secure"):
             raise FedmodelError(
-                f"No source of noise is called {self.noise!r}",
-                fix='Choose "seeded" (reproducible, for experiments) or "secure"',
+                f"no source of noise is called {self.noise!r}",
+                fix='Choose "seeded" (reproducible, for experiments) or "secure".',
             )
 
 
@@ -211,4 +210,4 @@ def share_declining(*, participations: int, rounds: int, sample: float) -> float
 
 def check_batch_size(batch_size: int) -> None:
     if not batch_size >= 1:
-        raise FedmodelError(f"batch_size={batch_size}", fix="Choose 1 or more")
+        raise FedmodelError(f"batch_size={batch_size}", fix="Choose 1 or more.")

@@ -42,7 +42,7 @@ def noise_for(
     if not epsilon > 0:
         raise FedmodelError(
             f"epsilon={epsilon} is not above 0",
-            fix="Choose an epsilon above 0: 1 is strict, 10 is loose",
+            fix="Choose an epsilon above 0: 1 is strict, 10 is loose.",
         )
     return calibrate(float(epsilon), float(sample_rate), int(steps), float(delta), accountant)
 
@@ -109,13 +109,13 @@ def calibrate(
     rung = lowest_rung(by(accountant), epsilon, start=start, slope=slope)
     if rung > HIGHEST:
         raise FedmodelError(
-            f"No noise keeps {steps} steps at sample rate {sample_rate:g} to epsilon={epsilon:g} "
+            f"no noise keeps {steps} steps at sample rate {sample_rate:g} to epsilon={epsilon:g} "
             f"with delta={delta:g} by the accountant {accountant!r}",
             fix=(
                 f"Its figures include an error bound of {EPSILON_ERROR}: choose a larger epsilon, "
-                'or accountant = "rdp"'
+                'or accountant = "rdp".'
                 if accountant == "prv"
-                else "Choose a larger epsilon or delta, or fewer steps"
+                else "Choose a larger epsilon or delta, or fewer steps."
             ),
         )
     return noise_at(rung)

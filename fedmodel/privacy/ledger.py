@@ -58,9 +58,9 @@ class Ledger:
             rounds = int(record["rounds"])  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError) as error:
             raise FedmodelError(
-                "A client's privacy ledger is damaged, so what it has spent is not known",
+                "a client's privacy ledger is damaged, so what it has spent is not known",
                 where=f"its state holds {dict(record)}",
-                fix="Go on from an earlier round whose state is whole; never from an empty ledger",
+                fix="Go on from an earlier round whose state is whole; never from an empty ledger.",
             ) from error
         for noise, rate, steps in entries:
             check_setting(sample_rate=rate, steps=steps, noise_multiplier=noise)

@@ -84,7 +84,7 @@ class Loss:
         discounted = (mass * np.exp(-value))[::-1].cumsum()[::-1]
 
         def meets(i: int) -> bool:
-            return above[i] - math.exp(value[i]) * discounted[i] <= delta
+            return bool(above[i] - math.exp(value[i]) * discounted[i] <= delta)
 
         i = bisect_left(range(len(value)), True, key=meets)
         if i == len(value) or not above[i] > delta:  # only rounding could bring this about

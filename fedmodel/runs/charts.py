@@ -139,9 +139,7 @@ def dots(
     """
     ends = [end for end in ("low", "high") if end in frame]
     base = alt.Chart(style.rows(frame, kind, columns=["value", *ends])).encode(
-        y=alt.Y("name:N", title=None, axis=alt.Axis(labelColor=INK, labelLimit=130)).scale(
-            domain=list(frame.name)
-        ),
+        y=alt.Y("name:N", title=None, axis=alt.Axis(labelColor=INK)).scale(domain=list(frame.name)),
         tooltip=[
             alt.Tooltip("name:N", title=heading),
             style.tip("value", kind, title),
@@ -239,7 +237,7 @@ def stack(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
         .add_params(chosen)
     )
     if named:
-        label = alt.Axis(labelColor=INK, labelLimit=130)
+        label = alt.Axis(labelColor=INK)
         bars = chart.mark_bar(height={"band": 0.7}).encode(
             x=alt.X("count:Q", title="records", axis=axis),
             y=alt.Y("client:N", sort=client, title=None, axis=label),
@@ -269,7 +267,7 @@ def heat(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
         .mark_rect(color=ACCENT, width={"band": 1}, height={"band": 0.94})
         .encode(
             x=alt.X("client:N", sort=alt.EncodingSortField("order"), title="clients", axis=axis),
-            y=alt.Y("class:N", sort=list(classes), title=None, axis=alt.Axis(labelLimit=110)),
+            y=alt.Y("class:N", sort=list(classes), title=None),
             opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1]))
             .legend(None),
             tooltip=["client:N", "class:N", style.tip("count", "count", "records"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
     """Versions, seed, fingerprint of the encoded data, state of the git tree at `base`, hardware."""
     return {
         "versions": {"python": platform.python_version(), **{n: _version(n) for n in PACKAGES}},
-        "command": " ".join(sys.argv),
+        "command": _command(),
         "seed": seed,
         "engine": engine,
         "data_fingerprint": fingerprint(data),
@@ -52,6 +53,13 @@ def fingerprint(data: FederatedData) -> str:
         digest.update(tensor.contiguous().numpy().tobytes())
     digest.update("\0".join(data.clients).encode())
     return digest.hexdigest()
+
+
+def _command() -> str:
+    """What was typed: the console script and `python -m fedmodel.cli` alike read `fedmodel ...`."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    program = "fedmodel" if name in ("fedmodel", "cli.py") else name
+    return shlex.join([program or "python", *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,8 @@ const look = read("config");
 for (const chart of document.querySelectorAll(".chart")) {
   const columns = Math.max(1, Math.floor(chart.clientWidth / 125)); // a legend does not wrap by itself
   const legend = { ...look.legend, columns, labelLimit: chart.clientWidth / columns };
-  const config = { ...look, legend };
+  const axisY = { labelLimit: Math.max(110, chart.clientWidth / 3) };
+  const config = { ...look, legend, axisY };
   vegaEmbed(chart, specs[chart.dataset.figure], { ...options, config }).then(
     () => offerToSave(chart),
     (problem) => { chart.textContent = `This figure could not be drawn: ${problem.message}`; },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,19 @@ def bring_along(raw: Mapping[str, Any], *, base: Path, folder: Path) -> dict[str
             file, _, name = value.rpartition(":")
             source = (base / file).resolve()
             if source.is_file():
-                target = folder / "plugins" / source.name
-                target.parent.mkdir(exist_ok=True)
-                if source != target.resolve():
-                    shutil.copyfile(source, target)
-                return f"plugins/{source.name}:{name}"
+                target = _place(source, folder / "plugins")
+                return f"plugins/{target.name}:{name}"
         return value
 
     return visit(raw)
+
+
+def _place(source: Path, folder: Path) -> Path:
+    """Copy a file to a name that no other file has."""
+    folder.mkdir(exist_ok=True)
+    text, number, target = source.read_bytes(), 2, folder / source.name
+    while target.exists() and target.read_bytes() != text:
+        target = folder / f"{source.stem}_{number}{source.suffix}"
+        number += 1
+    target.write_bytes(text)
+    return target

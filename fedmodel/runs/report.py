@@ -51,7 +51,7 @@ class ReportData:
         """An empty frame need not have columns."""
         for name, columns in _COLUMNS.items():
             if not len(getattr(self, name)):
-                object.__setattr__(self, name, DataFrame({column: [] for column in columns}))
+                object.__setattr__(self, name, DataFrame(columns=list(columns), dtype=object))
 
     @cached_property
     def split(self) -> str:

@@ -44,13 +44,16 @@ class Spending:
         return {str(client): steps for client, steps in charged.items()}
 
     def so_far(self, names: Sequence[str]) -> pd.Series:
-        """Each client's epsilon now, by RDP: an upper bound that is quick to compute."""
+        """An upper bound on each client's epsilon now, quick to compute: RDP's figure, or the target
+        that its noise was calibrated for (the limit is enforced in steps) where that is smaller."""
         if self.plans is None:
             return pd.Series(dtype=float)
         wanted = [(client, steps) for client, steps in enumerate(self.steps)]
         new = [pair for pair in wanted if pair not in self._known]
         figures = self._figures([self._history(*pair) for pair in new], accountant="rdp")
-        self._known.update({pair: figure.epsilon for pair, figure in zip(new, figures)})
+        limit = self.plans.budget.epsilon or float("inf")
+        bounds = [min(figure.epsilon, limit) for figure in figures]
+        self._known.update(zip(new, bounds))
         return pd.Series([self._known[pair] for pair in wanted], index=list(names), name="epsilon")
 
     def table(self, names: Sequence[str]) -> tuple[pd.DataFrame, list[Figure]]:

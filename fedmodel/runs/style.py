@@ -72,7 +72,7 @@ CONFIG = {
 }
 
 # How a kind of value is written on an axis and in a tooltip (d3-format).
-_AXIS: dict[Kind, str] = {"percent": "~%", "points": "~g", "count": "~s"}
+_AXIS: dict[Kind, str] = {"percent": "~%"}
 TOOLTIP: dict[Kind, str] = {"percent": ".1%", "points": ".1f", "count": ",d"}
 
 
@@ -130,7 +130,7 @@ def unit(kind: Kind) -> str | None:
 
 def axis(kind: Kind, **options) -> alt.Axis:
     """An axis that writes a kind of value."""
-    return alt.Axis(format=_AXIS.get(kind, "~g"), tickCount=5, **options)
+    return alt.Axis(format=_AXIS.get(kind, ",~f"), tickCount=5, **options)
 
 
 def tip(field: str, kind: Kind, title: str) -> alt.Tooltip:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METRICS", "MODELS", "Kind", "Metric", "listed", "metric", "write"]
+import pandas
+
+__all__ = ["METRICS", "MODELS", "Kind", "Metric", "client_name", "listed", "metric", "write"]
 
 Kind = Literal["percent", "points", "number", "count", "text", "truth", "written"]
 
@@ -129,14 +131,11 @@ def write(value: object, kind: Kind = "number") -> str:
     """
     if value is None:
         return "–"  # not measured, which is not the same as not defined
-    if kind in ("text", "written"):
-        return str(value) if value == value else "not defined"
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return "not defined"  # pandas' NA, or no number at all
-    if math.isnan(number):
+    if pandas.isna(value):  # type: ignore[call-overload]
         return "not defined"
+    if kind in ("text", "written"):
+        return str(value)
+    number = float(value)  # type: ignore[arg-type]
     if kind == "truth":
         return "yes" if number else "no"
     if math.isinf(number):
@@ -148,6 +147,11 @@ def write(value: object, kind: Kind = "number") -> str:
     if kind == "points":
         return f"{_significant(100 * number)} points"
     return _significant(number)
+
+
+def client_name(client: object) -> str:
+    """A client as a sentence names it: a bare number does not read as a name."""
+    return f"client {client}" if str(client).isdigit() else str(client)
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -187,7 +187,7 @@ def test_a_reply_without_proper_counts_is_named(key, value, problem):
 
 
 def test_no_reply_at_all_is_an_error():
-    with pytest.raises(RunFailed, match="No client answered"):
+    with pytest.raises(RunFailed, match="no client answered"):
         from_records([])
 
 

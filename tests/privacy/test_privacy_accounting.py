@@ -245,7 +245,6 @@ def test_no_steps_cost_nothing_and_no_noise_protects_nothing():
         ({"sample_rate": 0.0}, "sample_rate=0.0"),
         ({"sample_rate": 1.01}, "sample_rate=1.01"),
         ({"steps": -1}, "steps=-1"),
-        ({"steps": 2.5}, "steps=2.5"),
         ({"noise_multiplier": -0.1}, "noise_multiplier=-0.1"),
         ({"noise_multiplier": float("inf")}, "noise_multiplier=inf"),
         ({"accountant": "moments"}, "'moments'"),

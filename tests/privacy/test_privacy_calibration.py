@@ -140,7 +140,7 @@ def test_a_budget_of_nothing_is_refused(epsilon):
 
 
 def test_a_budget_below_the_accountants_own_error_is_refused_with_a_way_out():
-    with pytest.raises(FedmodelError, match="No noise keeps") as error:
+    with pytest.raises(FedmodelError, match="no noise keeps") as error:
         noise_for(epsilon=0.005, sample_rate=0.1, steps=10, delta=1e-5)
     assert '"rdp"' in error.value.fix
     assert noise_for(epsilon=0.005, sample_rate=0.1, steps=10, delta=1e-5, accountant="rdp") > 1

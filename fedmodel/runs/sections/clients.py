@@ -20,7 +20,7 @@ __all__ = ["clients"]
 LISTED = 200  # rows of the table
 ENOUGH = 5  # clients, from which on quantiles say something
 EVENNESS = ("accuracy_mean", "accuracy_std", "accuracy_worst_decile", "accuracy_jain", "accuracy_gini")  # fmt: skip
-RARE = ("num_validation", "declined", "dropped", "dishonest")  # shown where there was any
+RARE = ("num_validation", "declined", "failed", "dropped", "dishonest")  # shown where there was any
 COLUMNS = {
     "client": Column(label="client", kind="text"),
     "num_train": Column(label="training records", kind="count"),
@@ -32,6 +32,7 @@ COLUMNS = {
         kind="count",
         meaning="how often it refused, its privacy budget being spent",
     ),
+    "failed": Column(label="failed", kind="count", meaning="how often its training broke off"),
     "dropped": Column(label="dropped", kind="count", meaning="how often its answer was lost"),
     "dishonest": Column(label="dishonest", kind="truth", meaning="told to attack"),
     "sample_rate": Column(

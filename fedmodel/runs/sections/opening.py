@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fedmodel.runs.words import metric, write
+from fedmodel.runs.words import client_name, metric, write
 
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
 
 __all__ = ["about", "headline", "key_figures", "warning"]
+
+CROWD = 20  # clients, from which on a tenth of them is more than one or two
 
 
 def headline(data: ReportData) -> str:
@@ -21,9 +23,13 @@ def headline(data: ReportData) -> str:
     clauses = [f"After {_plural(data.last_round, 'round')}, {_result(data, last)}"]
     if not math.isnan(honest := data.value("honest_accuracy")):
         clauses.append(f"at the honest clients it is right on {write(honest, 'percent')}")
-    if data.worst_client is not None:
+    if not math.isnan(tenth := _worst_tenth(data)):
+        clauses.append(f"the tenth of clients served worst gets {write(tenth, 'percent')}")
+    elif data.worst_client is not None:
         client, value = data.worst_client
-        clauses.append(f"the client served worst, {client}, gets {write(value, 'percent')}")
+        clauses.append(
+            f"the client served worst, {client_name(client)}, gets {write(value, 'percent')}"
+        )
     attribute, gap = data.largest_gap("demographic_parity_difference")
     if not math.isnan(gap):
         clauses.append(
@@ -32,7 +38,7 @@ def headline(data: ReportData) -> str:
         )
     if len(data.spent):
         largest = write(data.spent.epsilon.max())
-        clauses.append(f"the largest privacy loss of a client is ε = {largest}")
+        clauses.append(f"the largest privacy loss of a client is ε\N{NO-BREAK SPACE}= {largest}")
     return "; ".join(clauses) + "."
 
 
@@ -58,6 +64,8 @@ def key_figures(data: ReportData) -> list[tuple[str, str, str]]:
             best, by = data.best
             value = write(data.value(data.lead, at=best), what.kind)
             remark = f"last round; best {value} in round {best}, chosen by {by} records"
+            if best == data.last_round:
+                remark = f"last round, which is also the best by {by} records"
         figures.append((what.label.capitalize(), write(last, what.kind), remark))
     if not math.isnan(honest := data.value("honest_accuracy")):
         figures.append(("Honest clients", write(honest, "percent"), "accuracy under attack"))
@@ -65,26 +73,35 @@ def key_figures(data: ReportData) -> list[tuple[str, str, str]]:
         figures.append(("AUC", write(auc), "0.5 is guessing, 1 is perfect"))
     if data.worst_client is not None:
         client, share = data.worst_client
-        figures.append(("Worst client", write(share, "percent"), _whose(data, client)))
+        worst = "Worst client", write(share, "percent"), f"accuracy at {_whose(data, client)}"
+        if not math.isnan(tenth := _worst_tenth(data)):
+            remark = f"mean of the tenth of clients served worst; {write(share, 'percent')} at "
+            worst = "Worst clients", write(tenth, "percent"), remark + _whose(data, client)
+        figures.append(worst)
     attribute, gap = data.largest_gap("demographic_parity_difference")
     if not math.isnan(gap):
         remark = f"in the share of positive decisions, by {attribute}"
         figures.append(("Gap between groups", write(gap, "points"), remark))
     if len(data.spent):
-        worst = data.spent.sort_values("epsilon").iloc[-1]
-        remark = f"privacy spent, at {worst.client}; smaller is more private"
-        figures.append(("Largest ε", write(worst.epsilon), remark))
+        most = data.spent.sort_values("epsilon").iloc[-1]
+        remark = f"privacy spent, at {client_name(most.client)}; smaller is more private"
+        figures.append(("Largest ε", write(most.epsilon), remark))
     return figures
 
 
 def _whose(data: ReportData, client: str) -> str:
-    """Where a client's accuracy comes from: few records make it a matter of luck."""
+    """A client and how many records its accuracy stands on: of few it is a matter of luck."""
     if data.split != "test" or "num_test" not in data.clients:
-        return f"accuracy at {client}"
+        return client_name(client)
     sizes = data.clients.num_test[data.clients.client.astype(str).eq(client)]
     if not len(sizes):
-        return f"accuracy at {client}"
-    return f"accuracy at {client}, on {_plural(int(sizes.iloc[0]), 'record')}"
+        return client_name(client)
+    return f"{client_name(client)}, on {_plural(int(sizes.iloc[0]), 'record')}"
+
+
+def _worst_tenth(data: ReportData) -> float:
+    """The worst tenth's accuracy where there are clients enough for one: one alone may be chance."""
+    return data.value("accuracy_worst_decile") if data.num_clients >= CROWD else math.nan
 
 
 def about(data: ReportData) -> list[str]:

@@ -11,7 +11,7 @@ from pandas import DataFrame
 from fedmodel.runs import charts
 from fedmodel.runs.page import Block, Facts, Figure, Listing, Section
 from fedmodel.runs.sections.common import MANY, POINTS, flat, quantiles, thinned
-from fedmodel.runs.words import listed, write
+from fedmodel.runs.words import client_name, listed, write
 
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
@@ -38,18 +38,22 @@ def privacy(data: ReportData) -> Section | None:
         blocks.append(_spent(data))
     if len(data.epsilon):
         blocks.append(_figure(data))
-    if sentences := [str(sentence) for sentence in statement.get("sentences", ())]:
+    if sentences := [_sentence(item) for item in statement.get("sentences", ())]:
         blocks.append(Listing(caption="What is guaranteed", items=sentences))
-    if outside := [str(item) for item in statement.get("outside", ())]:
+    if outside := [_sentence(item) for item in statement.get("outside", ())]:
         title = "What lies outside the guarantee"
         blocks.append(Listing(caption=title, items=outside, weight="caution"))
-    if warnings := [str(item) for item in statement.get("warnings", ())]:
+    if warnings := [_sentence(item) for item in statement.get("warnings", ())]:
         blocks.append(Listing(caption="Warnings", items=warnings, weight="caution"))
     told = ("sentences", "outside", "warnings")
     terms = {key: part for key, part in statement.items() if key not in told}
     if pairs := flat(terms):
         blocks.append(Facts(pairs=pairs, caption="The terms of the guarantee", folded=True))
     return Section(title="Privacy", blocks=blocks)
+
+
+def _sentence(text: object) -> str:
+    return str(text)[:1].upper() + str(text)[1:]
 
 
 def _spent(data: ReportData) -> str:
@@ -64,10 +68,10 @@ def _spent(data: ReportData) -> str:
         client = data.spent.sort_values("epsilon").client.iloc[-1]
         text = (
             f"Clients spent between ε = {low} and {high}, with a median of {middle}; "
-            f"the most was spent at {client}."
+            f"the most was spent at {client_name(client)}."
         )
     if data.epsilon.delta.notna().any():
-        text += f" δ is {write(data.epsilon.delta.max())}."
+        text += f" δ is {data.epsilon.delta.max():g}."
     declined = data.clients.declined.fillna(0).astype(float) if "declined" in data.clients else None
     if declined is not None and declined.gt(0).any():
         text += (

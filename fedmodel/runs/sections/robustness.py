@@ -27,7 +27,7 @@ def robustness(data: ReportData) -> Section | None:
     blocks: list[Block] = [
         f"{number} of {data.num_clients:,} clients were told to attack: they hold poisoned records "
         "or send something other than what they learned. What counts is the accuracy at the honest "
-        "clients, and how much weight the attackers had in what the server combined."
+        "clients, and how far attackers moved what the server combined."
     ]
     if len(honest):
         everyone = data.rows("accuracy").assign(series=ALL)

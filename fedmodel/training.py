@@ -1,0 +1,128 @@
+"""Train a cohort by its behaviour: in parts that fit into memory, with each client's failure its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fedmodel.cohort import Cohort
+from fedmodel.errors import FedmodelError, RunFailed, plugin_fault
+
+__all__ = ["Trained", "train_cohort"]
+
+# Parameters, gradients and the like of the clients that train at once.
+COHORT_BYTES = 128 << 20
+
+
+@dataclass
+class Trained:
+    """What became of K clients. A client that failed has a reason, and zeros for an update."""
+
+    delta: Float[Tensor, "K d"]
+    noise_steps: np.ndarray  # [K] noisy steps really taken
+    loss: Float[Tensor, " K"]  # mean training loss; NaN where none was noted
+    failures: dict[int, str]  # row -> reason
+
+    @property
+    def good(self) -> list[int]:
+        """The rows of the clients that did not fail."""
+        return [row for row in range(len(self.delta)) if row not in self.failures]
+
+
+def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> Trained:
+    """Let the behaviour train the cohort from the global model.
+
+    1. Split the clients so that a part's parameters and gradients stay under `COHORT_BYTES`.
+    2. A part that raises is repeated client by client: only whoever raises alone has failed.
+    3. An update that is not finite is a failure.
+
+    Raises:
+        RunFailed: the behaviour returns another shape, or draws noise that no accountant covers.
+    """
+    copies = 8 + (cohort.training.batch_size if cohort.training.private else 0)
+    size = max(1, COHORT_BYTES // (4 * cohort.model.size * copies))
+    if size < cohort.size:
+        return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=size)])
+    try:
+        delta = _train(behaviour, cohort, start)
+    except FedmodelError:
+        raise
+    except Exception as error:
+        if cohort.size > 1:
+            return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=1)])
+        delta = start.new_zeros(1, cohort.model.size)
+        failures = {0: _named(cohort, 0, plugin_fault(error))}
+    else:
+        failures = {
+            row: _named(
+                cohort,
+                row,
+                "the update is not finite (NaN or infinity in training). Choose a smaller "
+                "client.learning_rate, or scale the features (data.encode).",
+            )
+            for row in torch.nonzero(~_finite(delta)).flatten().tolist()
+        }
+    return Trained(delta, cohort.noise_steps, cohort.training_loss, failures)
+
+
+def _train(behaviour: Any, cohort: Cohort, start: Tensor) -> Float[Tensor, "K d"]:
+    cohort.model.module.train()
+    delta = behaviour.train(cohort, start)
+    name, expected = type(behaviour).__name__, (cohort.size, cohort.model.size)
+    if not isinstance(delta, Tensor) or tuple(delta.shape) != expected:
+        got = tuple(delta.shape) if isinstance(delta, Tensor) else type(delta).__name__
+        raise RunFailed(
+            f"{name}.train returned {got}",
+            where="[client]",
+            fix=f"It must return a tensor [K, d] = {expected}.",
+        )
+    if cohort.training.private:
+        _check_noise(name, cohort)
+    return delta.detach()
+
+
+def _check_noise(name: str, cohort: Cohort) -> None:
+    """The accountant assumes Poisson batches, and noise once for each."""
+    taken, noised = cohort.poisson_steps, cohort.noise_steps
+    if (taken != noised).any():
+        raise RunFailed(
+            f"{name} took {taken.max()} Poisson batches and added noise {noised.max()} times: "
+            "no accountant covers that",
+            where="[client]",
+            fix="Draw one cohort.poisson_batch(step) and one cohort.normal(step, ...) a step.",
+        )
+    if not noised.all():
+        raise RunFailed(
+            f"{name} is declared private and added no noise",
+            where="[client]",
+            fix="Add cohort.normal(step, gradient), or set `private = False`.",
+        )
+
+
+def _finite(delta: Float[Tensor, "K d"]) -> Bool[Tensor, " K"]:
+    # A sum is finite unless a term is not (or all are huge, which is no better).
+    return torch.isfinite(delta.sum(1))
+
+
+def _named(cohort: Cohort, row: int, why: str) -> str:
+    client = cohort.data.clients[int(cohort.clients[row])]
+    return f"client {client}, round {cohort.round}: {why}"
+
+
+def _joined(parts: list[Trained]) -> Trained:
+    starts = np.cumsum([0, *(len(part.delta) for part in parts)])
+    return Trained(
+        torch.cat([part.delta for part in parts]),
+        np.concatenate([part.noise_steps for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        {
+            int(start) + row: why
+            for start, part in zip(starts, parts)
+            for row, why in part.failures.items()
+        },
+    )
