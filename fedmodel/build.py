@@ -284,7 +284,7 @@ def _poisoned(
     y = data.y.clone()
     for client in np.flatnonzero(dishonest):
         rows = data.rows(int(client), "train")
-        y[rows] = _supplied(
+        poisoned = _supplied(
             attack,
             "attack",
             data.y[rows],
@@ -292,6 +292,13 @@ def _poisoned(
             generator=stream(seed, int(client), 0, "poison"),
             returns=torch.Tensor,
         )
+        if poisoned.shape != data.y[rows].shape:
+            raise FedmodelError(
+                f"{attack.name} returned {len(poisoned)} labels for {len(data.y[rows])} records",
+                where="[attack] name",
+                fix="Return as many labels as were given.",
+            )
+        y[rows] = poisoned
     return replace(data, y=y)
 
 

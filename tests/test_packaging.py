@@ -54,7 +54,7 @@ def test_the_package_list_is_what_is_on_disk():
 def test_modules_stay_small():
     for folder in ("fedmodel", "clients", "strategies"):
         for file in (ROOT / folder).rglob("*.py"):
-            assert len(file.read_text().splitlines()) <= 430, file
+            assert len(file.read_text().splitlines()) <= 400, file
 
 
 def test_importing_the_package_is_light():

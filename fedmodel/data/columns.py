@@ -36,12 +36,14 @@ def records_of(
     """Check the columns that the options name, and give each its part."""
     where = str(path)
     roles = {"label": label, "client": client, "split": split, "text": text}
-    used = [*filter(None, roles.values()), *sensitive, *(features or ())]
-    for name in used:
+    used = [(role, name) for role, name in roles.items() if name is not None]
+    used += [("sensitive", name) for name in sensitive]
+    used += [("features", name) for name in features or ()]
+    for role, name in used:
         if name not in frame.columns:
             raise FedmodelError(
-                f"the table has no column {name!r}",
-                where=where,
+                f"{path.name} has no column {name!r}",
+                where=f"[data] {role}",
                 fix=nearest(name, map(str, frame.columns), what="it has"),
             )
     taken = {name: role for role, name in roles.items() if name is not None}
@@ -49,24 +51,26 @@ def records_of(
         if name == label:
             raise FedmodelError(
                 f"{name!r} is the label, and also named among the features or sensitive attributes",
-                where=where,
+                where="[data] features" if name in (features or ()) else "[data] sensitive",
                 fix="Leave it out there: a model that is told the label learns nothing.",
             )
     if len(taken) < sum(name is not None for name in roles.values()):
         raise FedmodelError(
             f"one column has two roles: {', '.join(f'{r} = {n!r}' for r, n in roles.items() if n)}",
-            where=where,
+            where="[data]",
             fix="Give each role a column of its own.",
         )
     if features is not None and len(set(features)) < len(features):
         raise FedmodelError(
             "a feature is named twice",
-            where=where,
+            where="[data] features",
             fix=f"Name each once: features = {list(dict.fromkeys(features))}.",
         )
     if text is not None and features is not None:
         raise FedmodelError(
-            "both text and features are given", where=where, fix="Choose one: a model reads one."
+            "both text and features are given",
+            where="[data] features",
+            fix="Choose one: a model reads one.",
         )
     names = list(features) if features is not None else [n for n in frame if n not in taken]
     return Records(
@@ -74,9 +78,7 @@ def records_of(
         label=_label(frame[label], positive, where=where),
         features=None if text else _features(frame[names], where=where),
         text=frame[text] if text else None,
-        sensitive=chosen(
-            sensitive, {str(n): frame[n] for n in frame if n != label}, bins=bins, where=where
-        ),
+        sensitive=chosen(sensitive, {str(n): frame[n] for n in frame if n != label}, bins=bins),
         clients=None if client is None else _complete(frame[client], "client id", where=where),
         split=None if split is None else _split(frame[split], where=where),
         max_tokens=max_tokens,

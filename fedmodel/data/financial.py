@@ -92,7 +92,6 @@ def adult(*, sensitive: tuple[str, ...] = ("sex", "race")) -> Records:
                 "race": frame["race"],
                 "age": in_bins(frame["age"], [30, 45, 60]),
             },
-            where=ADULT_CARD.name,
         ),
         ranges=ADULT_RANGES,
     )

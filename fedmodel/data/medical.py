@@ -78,7 +78,6 @@ def heart_disease(*, sensitive: tuple[str, ...] = ("sex",)) -> Records:
         sensitive=chosen(
             sensitive,
             {"sex": frame["sex"], "age": in_bins(frame["age"], [45, 60])},
-            where=HEART_CARD.name,
         ),
         clients=frame["dataset"],
         ranges=HEART_RANGES,

@@ -22,7 +22,6 @@ def chosen(
     available: Mapping[str, pd.Series],
     *,
     bins: Mapping[str, Sequence[float]] | None = None,
-    where: str,
 ) -> pd.DataFrame:
     """The named attributes, cut at the edges of `bins` where it has some.
 
@@ -35,7 +34,7 @@ def chosen(
         if name not in names:
             raise FedmodelError(
                 f"bins are given for {name!r}, which is not among the sensitive attributes",
-                where=where,
+                where="[data] bins",
                 fix=f"Add it: sensitive = {[*names, name]}, or leave out its bins.",
             )
     levels = {}
@@ -43,13 +42,13 @@ def chosen(
         if name not in available:
             raise FedmodelError(
                 f"there is no sensitive attribute {name!r}",
-                where=where,
+                where="[data] sensitive",
                 fix=nearest(name, available, what="to choose from"),
             )
         if name in levels:
             raise FedmodelError(
                 f"the sensitive attribute {name!r} is named twice",
-                where=where,
+                where="[data] sensitive",
                 fix="Name it once.",
             )
         values = available[name]
@@ -58,21 +57,21 @@ def chosen(
             if not number:
                 raise FedmodelError(
                     f"bins are given for {name!r}, which is not a number",
-                    where=where,
+                    where="[data] bins",
                     fix="Leave out its bins: each of its values is a level.",
                 )
-            values = in_bins(values, _checked(name, bins[name], where=where))
+            values = in_bins(values, _checked(name, bins[name]))
         elif number and values.nunique() > MOST_LEVELS_OF_A_NUMBER:
             raise FedmodelError(
                 f"the sensitive attribute {name!r} is a number with {values.nunique()} values",
-                where=where,
+                where="[data] bins",
                 fix=f"Say where to cut it, e.g. bins = {{ {name} = [45, 60] }}: "
                 "under 45, 45-59, 60 and over.",
             )
         elif values.nunique() > MOST_LEVELS:
             raise FedmodelError(
                 f"the sensitive attribute {name!r} has {values.nunique()} levels",
-                where=where,
+                where="[data] sensitive",
                 fix=f"Sum them up in at most {MOST_LEVELS} before, or name another column.",
             )
         levels[name] = values
@@ -95,11 +94,11 @@ def in_bins(values: pd.Series, edges: Sequence[float]) -> pd.Series:
     return pd.cut(values, bins=cuts, right=False, labels=levels, ordered=False)
 
 
-def _checked(name: str, edges: Sequence[float], *, where: str) -> Sequence[float]:
+def _checked(name: str, edges: Sequence[float]) -> Sequence[float]:
     if not edges or any(low >= high for low, high in pairwise(edges)):
         raise FedmodelError(
             f"the bins of {name!r} are {list(edges)}",
-            where=where,
+            where="[data] bins",
             fix=f"Give at least one edge, in rising order, e.g. {name} = [45, 60].",
         )
     return edges

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from pydantic import Field, PositiveInt
 from torch import nn
 
 __all__ = ["logistic", "mlp"]
@@ -18,8 +20,8 @@ def mlp(
     *,
     num_features: int,
     num_classes: int,
-    hidden: Sequence[int] = (64, 32),
-    dropout: float = 0.0,
+    hidden: Sequence[PositiveInt] = (64, 32),
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> nn.Module:
     """Linear layers with ReLU between them; dropout after each hidden layer where asked for."""
     layers: list[nn.Module] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 __all__ = ["text_bag"]
@@ -23,6 +24,6 @@ class TextBag(nn.Module):
         return self.output(total / present.sum(-2).clamp(min=1.0))
 
 
-def text_bag(*, vocabulary: int, num_classes: int, width: int = 32) -> nn.Module:
+def text_bag(*, vocabulary: int, num_classes: int, width: PositiveInt = 32) -> nn.Module:
     """A hashed bag of embeddings: `vocabulary` is the number of buckets of the data set."""
     return TextBag(vocabulary, num_classes, width)

@@ -8,9 +8,9 @@ from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.opacus import opacus_dp_sgd
 from fedmodel.clients.sgd import sgd
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
-from fedmodel.contracts import sample_data
 from fedmodel.models.tabular import mlp
 from fedmodel.models.text import text_bag
+from fedmodel.rules import sample_data
 
 
 def cohort_of(

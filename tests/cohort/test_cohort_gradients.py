@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining, clipped_gradient_sum, mean_gradient
-from fedmodel.contracts import sample_data
 from fedmodel.models.text import text_bag
+from fedmodel.rules import sample_data
 
 
 def make_cohort(

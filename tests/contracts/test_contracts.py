@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from fedmodel.catalogue import KINDS
-from fedmodel.contracts import CHECKS, _needed, check_component, check_plugin
+from fedmodel.contracts import check_component, check_plugin, plausible_options
+from fedmodel.rules import RULES
 
 # Options without a default, where the plausible ones do not do.
 OPTIONS = {"csv": None, "parquet": None}  # these need a file; tests/data covers them
@@ -18,9 +19,9 @@ CASES = [
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_every_component_keeps_to_the_rules_of_its_kind(kind, name):
     catalogue = KINDS[kind]
-    needed = _needed(catalogue.schema(catalogue.find(name, base=Path.cwd())), {})
+    needed = plausible_options(catalogue.schema(catalogue.find(name, base=Path.cwd())), {})
     findings = check_component(catalogue.bind({"name": name, **needed}, base=Path.cwd()))
-    assert len(findings) == len(CHECKS[kind]) + 1
+    assert len(findings) == len(RULES[kind]) + 1
     assert [(f.what, f.detail) for f in findings if not f.passed] == []
 
 

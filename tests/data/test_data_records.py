@@ -106,7 +106,7 @@ def test_sensitive_attributes_that_cannot_be_used(names, bins, problem):
         "name": pd.Series([f"n{i}" for i in range(60)]),
     }
     with pytest.raises(FedmodelError, match=problem):
-        chosen(names, table, bins=bins, where="here")
+        chosen(names, table, bins=bins)
 
 
 def test_an_assignment_from_parts():

@@ -381,7 +381,14 @@ def test_a_missing_table(fedmodel, experiment):
 def test_a_missing_column(fedmodel, experiment):
     text = changed(with_table(experiment), '"ill"', '"il"')
     said = fedmodel.run(text, files={"t.csv": table()})
-    said.refused("no column 'il'", "t.csv", "Did you mean `ill`?", "age")
+    said.refused("t.csv has no column 'il'", "Did you mean `ill`?", "age")
+    assert said.marked == ("e.toml:6", "label")
+
+
+def test_a_missing_column_in_a_list(fedmodel, experiment):
+    text = with_table(experiment, 'sensitive = ["agee"]')
+    said = fedmodel.run(text, files={"t.csv": table()}).refused("Did you mean `age`?")
+    assert said.marked == ("e.toml:8", "sensitive")
 
 
 def test_one_class_only(fedmodel, experiment):
@@ -491,6 +498,13 @@ COMBINATIONS = {
         "FedAvg waits for 10 clients and there are 4",
         "Set min_available_nodes = 4 or fewer",
         "min_available_nodes",
+    ),
+    "a share of more than all": (
+        "",
+        '\n[strategy]\nname = "flwr.serverapp.strategy:FedAvg"\nfraction_train = 7.0\n',
+        "FedAvg cannot ask a share of 7.0 of the clients",
+        "0 <= fraction_train <= 1",
+        "fraction_train",
     ),
     "texts wanted, numbers there": (
         '"logistic"',

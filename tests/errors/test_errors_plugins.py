@@ -93,6 +93,10 @@ def labels(labels, *, num_classes, generator):
     return labels.nothing
 
 
+def fewer_labels(labels):
+    return labels[:3]
+
+
 def own(own):
     return own.nothing
 
@@ -169,6 +173,7 @@ REFUSED = {
     "a client that cannot be made": ("client", "p.py:NotAChoice", "TypeError: cannot be made", place("cannot be made")),
     "a client that cannot train": ("client", "p.py:idle", "has no method `train`", "e.toml:15"),
     "an attack on labels that raises": ("attack", "p.py:labels", "no attribute 'nothing'", place("labels.nothing")),
+    "an attack that loses labels": ("attack", "p.py:fewer_labels", "returned 3 labels for", "e.toml:19"),
 }  # fmt: skip
 
 
@@ -218,6 +223,13 @@ def test_a_client_that_fails_is_dropped_and_reported(fedmodel, run):
     rounds = [json.loads(line) for line in (fedmodel.out / "rounds.jsonl").read_text().splitlines()]
     assert [list(entry["failed"]) for entry in rounds] == [[], ["1"], ["1"]]
     assert [entry["trained"] for entry in rounds] == [[], [0, 2, 3], [0, 2, 3]]
+
+
+def test_a_strategy_of_flowers_that_fails(fedmodel, experiment):
+    more = '\n[strategy]\nname = "flwr.serverapp.strategy:FedAvg"\nweighted_by_key = "wealth"\n'
+    fedmodel.run(experiment + more).refused(
+        "FedAvg failed in round 1", "Missing required key `wealth`", code=1
+    )
 
 
 def test_an_update_of_another_shape(run):

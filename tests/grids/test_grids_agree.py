@@ -78,8 +78,9 @@ def test_something_is_learned_and_clients_really_differ(name, inline):
     assert losses.is_unique
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "workers"), [("fedavg", 2), ("fedadam", 2), ("trimmed_mean", 2), ("trimmed_mean", 1)]
+)
 def test_ray_equals_inline(name, workers, inline, ray, tmp_path):
     changes = {"engine.workers": workers}
     run = fedmodel.run(tiny(name), changes, engine="ray", out=tmp_path / "run")
@@ -87,7 +88,8 @@ def test_ray_equals_inline(name, workers, inline, ray, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["trimmed_mean", pytest.param("fedavg", marks=pytest.mark.slow), "fedadam"]
+    "name",
+    ["trimmed_mean", *(pytest.param(n, marks=pytest.mark.slow) for n in ("fedavg", "fedadam"))],
 )
 def test_flower_equals_inline(name, inline, tmp_path):
     run = fedmodel.run(tiny(name), {"engine.workers": 2}, engine="flower", out=tmp_path / "run")
