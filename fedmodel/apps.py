@@ -19,7 +19,7 @@ from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.ledger import Ledger
-from fedmodel.training import train_cohort
+from fedmodel.training import falsified, train_cohort
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["CohortApp", "Workload", "counts_of"]
@@ -99,7 +99,7 @@ class CohortApp(ClientApp):
         if work.attack is not None and work.dishonest is not None:
             liars = [row for row in good if work.dishonest[cohort.clients[row]]]
             if liars:
-                delta[liars] = work.attack(delta[liars])
+                delta[liars] = falsified(work.attack, delta[liars], round=cohort.round)
         if ledgers:
             assert work.training.noise_multiplier is not None
             for row in good:

@@ -157,6 +157,8 @@ class Experiment:
         state = folder.latest_state()
         if state is None:
             state = State(0, experiment.built.model.initial)
+        if not manifest["finished"]:
+            folder.forget_beyond(state.number)
         secure = (
             experiment.config.privacy is not None and experiment.config.privacy.noise == "secure"
         )

@@ -25,6 +25,7 @@ from fedmodel.grids.local import FIRST_NODE, LocalGrid
 from fedmodel.messages import Instructions, Replies
 from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
 from fedmodel.strategies.compose import reports_of
+from fedmodel.training import falsified
 from fedmodel.types import Counts
 
 __all__ = ["Federation", "Finished", "State", "rounds"]
@@ -126,7 +127,8 @@ def _train(
 ) -> tuple[Float[Tensor, " d"], Finished]:
     strategy, grid = federation.strategy, federation.grid
     arrays = arrays_of(vector, federation.layout)
-    asked = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+    with _plain_errors(strategy, number):
+        asked = strategy.configure_train(number, arrays, ConfigRecord(), grid)
     asked, dropped = _drop_out(federation, number, asked)
     replies = Replies.read(grid.send_and_receive(asked)) if len(asked) else Replies([], "train")
     replies = _settle(federation, number, asked, replies)
@@ -135,7 +137,7 @@ def _train(
     shares: Mapping[int, float] = {}
     metrics: Mapping[str, Any] = {}
     if good.nodes:
-        good = _attacked(federation, good, vector)
+        good = _attacked(federation, number, good, vector)
         if federation.dishonest is not None and number % federation.every == 0:
             shares = _shares(federation, good, vector)
         with _plain_errors(strategy, number):
@@ -211,7 +213,7 @@ def _settle(federation: Federation, number: int, asked: Any, replies: Replies) -
     return replies
 
 
-def _attacked(federation: Federation, replies: Replies, start: Tensor) -> Replies:
+def _attacked(federation: Federation, number: int, replies: Replies, start: Tensor) -> Replies:
     """An omniscient attack sees the honest updates of the round and replaces the liars' own."""
     if federation.omniscient is None or federation.dishonest is None:
         return replies
@@ -219,7 +221,9 @@ def _attacked(federation: Federation, replies: Replies, start: Tensor) -> Replie
     if not liars.any():
         return replies
     delta = replies.block() - start
-    delta[liars] = federation.omniscient(delta[liars], honest=delta[~liars])
+    delta[liars] = falsified(
+        federation.omniscient, delta[liars], round=number, honest=delta[~liars]
+    )
     return replies.with_models(start + delta)
 
 
@@ -245,7 +249,8 @@ def _evaluate(
     arrays = arrays_of(vector, federation.layout)
     chosen: list[int] = []
     if number > 0:
-        picked = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
+        with _plain_errors(strategy, number):
+            picked = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
         chosen = (
             picked.nodes
             if isinstance(picked, Instructions)

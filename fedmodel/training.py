@@ -10,13 +10,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort
-from fedmodel.errors import FedmodelError, RunFailed, plugin_fault
+from fedmodel.errors import FedmodelError, RunFailed, plugin_fault, user_place, what_failed
 
-__all__ = ["Trained", "train_cohort"]
+__all__ = ["Trained", "falsified", "train_cohort"]
 
 # Parameters, gradients and the like of the clients that train at once.
 COHORT_BYTES = 128 << 20
+
+NOT_FINITE = (
+    "the update is not finite (NaN or infinity in training). Choose a smaller "
+    "client.learning_rate, or scale the features (data.encode)."
+)
 
 
 @dataclass
@@ -56,18 +62,38 @@ def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> 
         if cohort.size > 1:
             return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=1)])
         delta = start.new_zeros(1, cohort.model.size)
-        failures = {0: _named(cohort, 0, plugin_fault(error))}
+        failures = {0: plugin_fault(error)}
     else:
-        failures = {
-            row: _named(
-                cohort,
-                row,
-                "the update is not finite (NaN or infinity in training). Choose a smaller "
-                "client.learning_rate, or scale the features (data.encode).",
-            )
-            for row in torch.nonzero(~_finite(delta)).flatten().tolist()
-        }
+        failures = dict.fromkeys(torch.nonzero(~_finite(delta)).flatten().tolist(), NOT_FINITE)
     return Trained(delta, cohort.noise_steps, cohort.training_loss, failures)
+
+
+def falsified(
+    attack: Component, own: Float[Tensor, "M d"], *, round: int, **supplied: Tensor
+) -> Float[Tensor, "M d"]:
+    """What dishonest clients send instead of their own updates.
+
+    Raises:
+        RunFailed: the attack raised, or returned another shape.
+    """
+    try:
+        sent = attack(own, **supplied)
+    except FedmodelError:
+        raise
+    except Exception as error:
+        raise RunFailed(
+            f"the attack {attack.name} failed in round {round}: {what_failed(error)}",
+            where=user_place(error) or "[attack]",
+            fix="Mend the attack and resume.",
+        ) from error
+    if not isinstance(sent, Tensor) or sent.shape != own.shape:
+        got = tuple(sent.shape) if isinstance(sent, Tensor) else type(sent).__name__
+        raise RunFailed(
+            f"the attack {attack.name} returned {got}",
+            where="[attack]",
+            fix=f"It must return a tensor [M, d] = {tuple(own.shape)}.",
+        )
+    return sent
 
 
 def _train(behaviour: Any, cohort: Cohort, start: Tensor) -> Float[Tensor, "K d"]:
@@ -107,11 +133,6 @@ def _check_noise(name: str, cohort: Cohort) -> None:
 def _finite(delta: Float[Tensor, "K d"]) -> Bool[Tensor, " K"]:
     # A sum is finite unless a term is not (or all are huge, which is no better).
     return torch.isfinite(delta.sum(1))
-
-
-def _named(cohort: Cohort, row: int, why: str) -> str:
-    client = cohort.data.clients[int(cohort.clients[row])]
-    return f"client {client}, round {cohort.round}: {why}"
 
 
 def _joined(parts: list[Trained]) -> Trained:

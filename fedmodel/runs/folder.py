@@ -103,10 +103,9 @@ class RunFolder:
             file.write_bytes(pickle.dumps(state))
 
     def latest_state(self) -> State | None:
-        """The state after the last finished round; forgets what a crash left beyond it."""
+        """The state after the last finished round."""
         file = self.path / "state" / "state.pkl"
         if not file.is_file():
-            self._forget(-1)
             return None
         try:
             state: State = pickle.loads(file.read_bytes())
@@ -116,7 +115,6 @@ class RunFolder:
                 where=str(file),
                 fix="It is of another version, or damaged; start the experiment anew.",
             ) from error
-        self._forget(state.number)
         return state
 
     def entries(self) -> list[dict[str, Any]]:
@@ -145,7 +143,9 @@ class RunFolder:
             return pd.DataFrame({column: [] for column in METRIC_COLUMNS})
         return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
 
-    def _forget(self, number: int) -> None:
+    def forget_beyond(self, number: int) -> None:
+        """Drop what a crash left of later rounds; of round 0 too if none came after it: it is repeated."""
+        number = number or -1
         for part in self.path.glob("state/metrics-*.parquet"):
             if int(part.stem.split("-")[1]) > number:
                 part.unlink()
