@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -81,19 +82,34 @@ class Progress:
         return grid
 
 
+MODELS = {
+    "global": "federated",
+    "non_private": "no privacy",
+    "pooled": "pooled",
+    "local": "each alone",
+}
+
+
 def summary(run: Run) -> RenderableType:
     """The result of a run: models side by side, then privacy, then where everything is."""
     metrics = run.metrics
-    table = Table(title=escape(run.manifest.get("name", "")), title_justify="left")
-    table.add_column("model")
+    name, last_round = run.manifest.get("name", ""), int(metrics["round"].max())
+    table = Table(
+        title=escape(f"{name}, round {last_round}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("model", no_wrap=True)
     columns = {
         "loss": "loss",
         "accuracy": "accuracy",
         "roc_auc": "AUC",
-        "accuracy_worst_decile": "worst clients",
+        "accuracy_worst_decile": "worst 10%",
         "demographic_parity_difference": "parity gap",
         "equalized_odds_difference": "odds gap",
-        "honest_accuracy": "honest clients",
+        "honest_accuracy": "honest",
     }
     rows = (
         metrics[(metrics.split == "test") & (metrics.scope == "global")]
@@ -102,14 +118,13 @@ def summary(run: Run) -> RenderableType:
     )
     shown = {name: title for name, title in columns.items() if (rows.metric == name).any()}
     for title in shown.values():
-        table.add_column(title, justify="right")
-    for model in ("global", "non_private", "pooled", "local"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for model in MODELS:
         own = rows[rows.model == model]
         if not len(own):
             continue
         last = own[own["round"] == own["round"].max()].set_index("metric").value
-        label = f"federated, round {own['round'].max()}" if model == "global" else model
-        table.add_row(label, *(f"{last[n]:.4f}" if n in last else "" for n in shown))
+        table.add_row(MODELS[model], *(f"{last[n]:.4f}" if n in last else "" for n in shown))
     lines: list[RenderableType] = [table]
     clients = run.clients
     if "epsilon" in clients:

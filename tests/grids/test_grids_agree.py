@@ -12,6 +12,9 @@ import pytest
 import fedmodel
 from fedmodel.experiment import Experiment
 
+# One Ray and one set of inline runs serve all tests of this file, so they share a worker.
+pytestmark = pytest.mark.xdist_group("grids")
+
 STRATEGIES = {
     "fedavg": {"name": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.6},
     "fedadam": {"name": "flwr.serverapp.strategy:FedAdam", "fraction_train": 0.6, "eta": 0.05},
