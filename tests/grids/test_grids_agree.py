@@ -82,7 +82,13 @@ def test_something_is_learned_and_clients_really_differ(name, inline):
 
 
 @pytest.mark.parametrize(
-    ("name", "workers"), [("fedavg", 2), ("fedadam", 2), ("trimmed_mean", 2), ("trimmed_mean", 1)]
+    ("name", "workers"),
+    [
+        ("fedadam", 2),
+        ("trimmed_mean", 1),
+        pytest.param("fedavg", 2, marks=pytest.mark.slow),
+        pytest.param("trimmed_mean", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_ray_equals_inline(name, workers, inline, ray, tmp_path):
     changes = {"engine.workers": workers}
