@@ -28,6 +28,23 @@ class KeyedDropout(nn.Module):
         self.offset = offset - 2**64 if offset >= 2**63 else offset
         self.keys: Tensor | None = None
 
+    @property
+    def p(self) -> float:
+        """Zero, for modules that ask their dropout layer for its probability and drop by themselves.
+
+        Raises:
+            FedmodelError: it is not zero; their masks would come from torch's global stream.
+        """
+        if self.probability > 0:
+            raise FedmodelError(
+                f"a layer drops with the probability {self.probability} of its dropout layer, from a "
+                "stream that is not reproducible",
+                where="[model]",
+                fix="Set that probability to 0: for Hugging Face models, "
+                "attention_probs_dropout_prob (or attention_dropout) of the configuration.",
+            )
+        return 0.0
+
     def forward(self, x: Tensor) -> Tensor:  # [B, ...] with keys [B]
         if self.keys is None or self.probability == 0.0:
             return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from fedmodel.cohort.dropout import KeyedDropout, with_keyed_dropout
 from fedmodel.errors import FedmodelError
 
-__all__ = ["FlatModel"]
+__all__ = ["FlatModel", "as_logits"]
 
 _MIXES_RECORDS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -76,13 +77,7 @@ class FlatModel:
 
     def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Float[Tensor, "B C"]:
         """The module's answer with these parameters; a single output counts as the logit of class 1."""
-        answer = torch.func.functional_call(self.module, dict(parameters), (x,))
-        answer = getattr(answer, "logits", answer)  # a Hugging Face output
-        if answer.dim() == 1:
-            answer = answer[:, None]
-        if answer.shape[-1] == 1:
-            answer = torch.cat([torch.zeros_like(answer), answer], dim=-1)
-        return answer
+        return as_logits(torch.func.functional_call(self.module, dict(parameters), (x,)))
 
     def state_dict(self, vector: Float[Tensor, " d"]) -> dict[str, Tensor]:
         """Everything that `module.load_state_dict` needs, with these parameters."""
@@ -106,3 +101,13 @@ class FlatModel:
             return torch.cat([self.logits(parameters, part) for part in x.split(chunk)])
         finally:
             self.module.train(training)
+
+
+def as_logits(answer: Any) -> Float[Tensor, "B C"]:
+    """A module's answer as a logit a class; a single output counts as the logit of class 1."""
+    answer = getattr(answer, "logits", answer)  # a Hugging Face output
+    if answer.dim() == 1:
+        answer = answer[:, None]
+    if answer.shape[-1] == 1:
+        answer = torch.cat([torch.zeros_like(answer), answer], dim=-1)
+    return answer

@@ -1,0 +1,88 @@
+"""Gradients of all clients of a cohort at once, by `torch.func`: one vmap over clients, one over records.
+
+The kernel works for any module that `torch.func` can trace, so it is also the oracle of faster ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import grad, grad_and_value, vmap
+from torch.nn.functional import cross_entropy
+
+from fedmodel.cohort.clipping import ClippingStyle, record_factors
+from fedmodel.cohort.cohort import Batch
+from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.model import FlatModel
+
+__all__ = ["clipped_gradient_sum", "loss_sum_gradient"]
+
+
+def loss_sum_gradient(
+    model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
+) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
+    """Gradient and value of each client's summed loss over its records in the batch."""
+
+    def client_loss(parameters, x, y, present, keys):
+        with dropout_keys(model.module, keys):
+            losses = cross_entropy(model.logits(parameters, x), y, reduction="none")
+        return torch.where(present, losses, 0.0).sum()
+
+    gradients, loss = vmap(grad_and_value(client_loss))(
+        model.split(local), _like(batch.x, local), batch.y, batch.present, batch.keys
+    )
+    return _rows(model, gradients, len(local)), loss
+
+
+def clipped_gradient_sum(
+    model: FlatModel,
+    local: Float[Tensor, "K d"],
+    batch: Batch,
+    *,
+    clip: float,
+    style: ClippingStyle = "flat",
+    budget: int,
+) -> Float[Tensor, "K d"]:
+    """Sum over a client's records of the gradient, each scaled to the bound; so many bytes at once."""
+    num_clients, batch_size = batch.y.shape
+    total = torch.zeros_like(local)
+    row = local.element_size() * model.size
+    clients = max(1, budget // (row * max(1, batch_size)))
+    records = max(1, budget // row)
+    for first in range(0, num_clients, clients):
+        rows = slice(first, first + clients)
+        for begin in range(0, batch_size, records):
+            part = batch.part(rows, slice(begin, begin + records))
+            total[rows] += _clipped(model, local[rows], part, clip, style)
+    return total
+
+
+def _clipped(
+    model: FlatModel, local: Tensor, batch: Batch, clip: float, style: ClippingStyle
+) -> Float[Tensor, "K d"]:
+    def record_loss(parameters, x, y, key):
+        with dropout_keys(model.module, key[None]):
+            return cross_entropy(model.logits(parameters, x[None]), y[None])
+
+    per_record = vmap(vmap(grad(record_loss), in_dims=(None, 0, 0, 0)))
+    gradients = per_record(model.split(local), _like(batch.x, local), batch.y, batch.keys)
+    flat = {name: gradient.flatten(2) for name, gradient in gradients.items()}  # [K, B, size]
+    squared = {name: gradient.square().sum(2) for name, gradient in flat.items()}
+    factors = record_factors(squared, clip=clip, style=style)
+    # Absent slots may hold anything (their gradient is of a padding record): factor 0.
+    summed = {
+        name: torch.bmm(torch.where(batch.present, factors[name], 0.0)[:, None], gradient)
+        for name, gradient in flat.items()
+    }
+    return _rows(model, summed, len(local))
+
+
+def _like(x: Tensor, local: Tensor) -> Tensor:
+    return x.to(local.dtype) if x.is_floating_point() else x
+
+
+def _rows(model: FlatModel, gradients: Mapping[str, Tensor], num_clients: int) -> Tensor:
+    return torch.cat([gradients[name].reshape(num_clients, -1) for name in model.names], dim=1)

@@ -1,0 +1,72 @@
+"""Before stacked layers are trusted with a model: a few records against one backward pass each."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fedmodel.cohort.cohort import Batch
+from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.model import FlatModel
+from fedmodel.cohort.stacked import NotStacked, StackedModel
+
+__all__ = ["verify"]
+
+TOLERANCE = 1e-3  # relative; what goes wrong in a model's structure is no matter of rounding
+
+
+def verify(
+    stacked: StackedModel, model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
+) -> None:
+    """Compare the sum of gradients and of clipped gradients of two clients with three records.
+
+    The clients' parameters are moved apart, so that no client can pass for the other.
+
+    Raises:
+        NotStacked: they differ; the parameter is named.
+    """
+    clients, slots = [0, -1], [0, min(1, batch.y.shape[1] - 1)]
+    draw = torch.Generator().manual_seed(0)
+    moved = torch.randn(2, model.size, generator=draw).to(local).mul_(0.01)
+    moved += local[clients]
+    few = Batch(
+        batch.x[clients][:, slots],
+        batch.y[clients][:, slots],
+        present=torch.tensor([[True, True], [True, False]], device=local.device),
+        keys=batch.keys[clients][:, slots],
+        active=batch.active[clients],
+    )
+    gradients = torch.stack(
+        [_one_backward(model, moved[k], few, k, slot) for k, slot in ((0, 0), (0, 1), (1, 0))]
+    )
+    norms = gradients.norm(dim=1)
+    clip = float(norms.median()) / 2
+    clipped = gradients * (clip / norms.clamp(min=clip))[:, None] if clip else gradients
+    _compare(model, stacked.loss_sum_gradient(moved, few)[0], gradients)
+    if 0 < clip < float("inf"):
+        _compare(model, stacked.clipped_gradient_sum(moved, few, clip=clip), clipped)
+
+
+def _one_backward(
+    model: FlatModel, vector: Float[Tensor, " d"], batch: Batch, client: int, slot: int
+) -> Float[Tensor, " d"]:
+    parameters = {n: p.clone().requires_grad_() for n, p in model.split(vector).items()}
+    x, y = batch.x[client, slot][None], batch.y[client, slot][None]
+    with dropout_keys(model.module, batch.keys[client, slot][None]):
+        logits = model.logits(parameters, x.to(vector.dtype) if x.is_floating_point() else x)
+    leaves = list(parameters.values())
+    found = torch.autograd.grad(cross_entropy(logits, y), leaves, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+def _compare(model: FlatModel, found: Float[Tensor, "K d"], records: Float[Tensor, "n d"]) -> None:
+    """The three records are the first client's two and the second's one."""
+    expected = torch.stack([records[:2].sum(0), records[2]])
+    scale = expected.norm(dim=1)
+    for name, right in model.split(expected).items():
+        right, other = right.flatten(1), model.split(found)[name].flatten(1)
+        off = (other - right).norm(dim=1)
+        if (off > TOLERANCE * right.norm(dim=1) + TOLERANCE**2 * scale).any():
+            raise NotStacked(f"the gradient of {name} differs from one backward pass a record")
