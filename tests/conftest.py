@@ -19,7 +19,7 @@ ROOMS = ("clients", "cohort", "data", "evaluation", "models", "privacy", "strate
 install_import_hook([f"fedmodel.{room}" for room in ROOMS], "typechecker.check")
 
 torch.set_num_threads(1)
-settings.register_profile("fedmodel", deadline=None, max_examples=25, print_blob=True)
+settings.register_profile("fedmodel", deadline=None, max_examples=15, print_blob=True)
 settings.load_profile("fedmodel")
 
 

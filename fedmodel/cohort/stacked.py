@@ -33,7 +33,7 @@ __all__ = ["NotStacked", "StackedModel"]
 # costs, against the arithmetic of the padding (measured on one core).
 SECONDS_PER_CALL, FLOPS_PER_SECOND = 5e-6, 5e10
 # Elements that the leaves give out in one pass: so many clients go together.
-BATCH_ELEMENTS = 2 << 20
+BATCH_ELEMENTS = 64 << 20
 
 Scale = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # squared norms of records to factors
 
