@@ -1,0 +1,1 @@
+"""Benchmarks: the same work done by fedmodel and by its peers, side by side on one machine."""
