@@ -20,10 +20,11 @@ from experiments.benchmarks.results import rows_of, save, table
 from experiments.benchmarks.worker import Clock, fastest_setting, timed
 from experiments.benchmarks.works import WORKS, work_named
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook:UserWarning")
-
 # Half a minute in all, beside what the tests of the package itself take.
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Full backward hook:UserWarning"),
+]
 
 NEVER = 1e-9  # a noise multiplier that moves nothing, so that peers can be compared exactly
 
