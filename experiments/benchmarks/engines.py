@@ -3,7 +3,8 @@
     python -m experiments.benchmarks.engines [--works A,B] [--peers inline,ray] [--rounds N] [--out DIR]
 
 Every peer runs in a process of its own, in turn; first each one's fastest setting is found. A and B
-take about six minutes on two cores. Run it on a quiet machine.
+take about five minutes on two cores; for figures to publish add `--repetitions 3` and a quiet machine.
+pfl-research joins in with `--pfl-python`, the interpreter of an environment that has it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS), help=f"of {names}; default all")
     parser.add_argument("--privacy", choices=("both", "with", "without"), default="both")
     parser.add_argument("--rounds", type=int, help="after which the loss is compared")
-    parser.add_argument("--repetitions", type=int, default=2, help="processes each; default 2")
+    parser.add_argument(
+        "--repetitions", type=int, default=1, help="processes each, in turn; default 1"
+    )
     parser.add_argument(
         "--seconds", type=float, default=1.5, help="that a fast peer measures at least"
     )

@@ -47,6 +47,13 @@ class Outcome:
         return median(self.seconds[1:] or self.seconds)
 
     @property
+    def growth(self) -> tuple[float, float]:
+        """Memory when a tenth of the rounds were over, and at the end of the last, MiB."""
+        begin, end = self.moments[len(self.moments) // 10], self.moments[-1]
+        seen = [size for moment, size in self.memory if begin <= moment <= end]
+        return (seen[0], seen[-1]) if seen else (self.peak, self.peak)
+
+    @property
     def peak(self) -> float:
         """Most memory at any look, MiB."""
         return max((size for _, size in self.memory), default=float("nan"))

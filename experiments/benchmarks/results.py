@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ from experiments.benchmarks.processes import Outcome
 __all__ = ["Row", "machine", "rows_of", "save", "table"]
 
 OURS = ("inline", "ray")
+LONG = 100  # rounds, from which on it is told whether memory grew
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,15 @@ def _row(peer: str, outcomes: Sequence[Outcome]) -> Row | None:
         startup=median(outcome.startup for outcome in good),
         memory=max(outcome.peak for outcome in good),
         loss=median(losses) if losses and peer != "floor" else None,
-        setting=_setting(good[0].setting)
-        + (f"; {lost} of {len(outcomes)} processes failed" if lost else ""),
+        setting="; ".join(filter(None, [_setting(good[0].setting), *_remarks(good[0], lost)])),
     )
+
+
+def _remarks(outcome: Outcome, lost: int) -> Iterator[str]:
+    if len(outcome.seconds) >= LONG:
+        yield f"{outcome.growth[0]:.0f} MiB after a tenth of {len(outcome.seconds)} rounds, {outcome.growth[1]:.0f} at the end"
+    if lost:
+        yield f"{lost} further processes failed"
 
 
 def _setting(setting: dict[str, Any]) -> str:

@@ -209,6 +209,14 @@ def test_the_table_tells_what_was_found():
     assert len({len(line) for line in text.splitlines()}) == 1
 
 
+def test_memory_that_grows_over_many_rounds_is_told():
+    memory = [(float(second), 100.0 + second) for second in range(110)]
+    moments = [float(second) for second in range(5, 105)]
+    outcome = Outcome("E", "inline", [1.0] * 100, 5.0, memory, moments)
+    assert outcome.growth == (115.0, 204.0)
+    assert "115 MiB after a tenth of 100 rounds, 204 at the end" in table(rows_of([outcome]))
+
+
 def test_results_are_kept_with_machine_and_command(tmp_path):
     save(OUTCOMES, tmp_path / "out", command="python -m x", where=engines.machine())
     told = json.loads((tmp_path / "out" / "results.json").read_text())

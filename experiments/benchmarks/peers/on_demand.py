@@ -33,6 +33,10 @@ class OnDemand:
     def __getitem__(self, rows: Tensor) -> Tensor:
         return self.pool[(rows * ODD >> 8) & (POOL - 1)]
 
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """The same rows, asked for in torch's other way."""
+        return self[rows]
+
 
 def records_on_demand(work: Work) -> tuple[Any, Any]:
     """The flat records ``x [N, ...]`` and ``y [N]`` of all clients of a work, N = K n."""
