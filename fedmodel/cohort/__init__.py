@@ -2,6 +2,7 @@
 
 from fedmodel.cohort.cohort import Batch, Cohort, LocalTraining
 from fedmodel.cohort.gradients import clipped_gradient_sum, mean_gradient
+from fedmodel.cohort.memory import keep_freed_memory
 from fedmodel.cohort.model import FlatModel
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "FlatModel",
     "LocalTraining",
     "clipped_gradient_sum",
+    "keep_freed_memory",
     "mean_gradient",
 ]

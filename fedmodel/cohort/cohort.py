@@ -130,13 +130,14 @@ class Cohort:
     def shuffled_batch(self, step: int) -> Batch:
         """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
         width = self.training.batch_size
-        steps_per_epoch = -(-self.sizes // width)
-        epoch, slot = np.divmod(step, np.maximum(steps_per_epoch, 1))
-        order = self._orders(int(epoch.max()))[epoch, np.arange(self.size)]  # [K, slots]
-        columns = slot[:, None] * width + np.arange(min(width, order.shape[1]))
-        records = np.take_along_axis(order, np.minimum(columns, order.shape[1] - 1), axis=1)
-        records = np.where(columns < order.shape[1], records, -1)
-        return self._batch(np.where(step < self.num_steps[:, None], records, -1), step)
+        epoch, slot = np.divmod(step, np.maximum(-(-self.sizes // width), 1))
+        orders = self._orders(int(epoch.max()))  # [E, K, n]
+        longest = orders.shape[2]
+        columns = slot[:, None] * width + np.arange(min(width, longest))
+        place = np.minimum(columns, longest - 1)
+        records = orders[epoch[:, None], np.arange(self.size)[:, None], place]
+        there = (columns < longest) & (step < self.num_steps)[:, None]
+        return self._batch(np.where(there, records, -1), step)
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
@@ -147,7 +148,7 @@ class Cohort:
         active = step < self.num_steps
         taken &= active[:, None]
         self.poisson_steps[:] += active
-        client, record = np.nonzero(taken)
+        client, record = np.divmod(np.flatnonzero(taken), width)
         counts = taken.sum(1)
         records = np.full((self.size, max(1, int(counts.max()))), -1, dtype=np.int64)
         position = np.arange(len(client)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -190,27 +191,29 @@ class Cohort:
 
     def _orders(self, epoch: int) -> np.ndarray:
         """The records' order of every epoch up to this one, ``[E, K, n]``, padded with -1."""
-        orders = self.__dict__.setdefault("_order_cache", [])
-        while len(orders) <= epoch:
+        orders = self.__dict__.get("_order_cache")
+        known = 0 if orders is None else len(orders)
+        if orders is None or known <= epoch:
             keys = self._keys("shuffle")
-            orders.append(randomness.shuffles(keys, self.sizes, step=len(orders)))
-        return np.stack(orders) if len(orders) > 1 else orders[0][None]
+            new = [randomness.shuffles(keys, self.sizes, step=n) for n in range(known, epoch + 1)]
+            orders = np.stack(new) if orders is None else np.concatenate([orders, new])
+            self.__dict__["_order_cache"] = orders
+        return orders
 
     def _batch(self, records: Int[np.ndarray, "K B"], step: int) -> Batch:
-        present = records >= 0
-        rows = torch.from_numpy(self._bounds[:, :1] + np.maximum(records, 0))
+        real = np.maximum(records, 0)
         # A client without records in its split still needs a row to point at.
-        rows.clamp_(max=len(self.data.y) - 1)
+        rows = np.minimum(self._bounds[:, :1] + real, len(self.data.y) - 1)
+        index, shape = torch.from_numpy(rows.ravel()), records.shape
         if self.model.has_dropout:
-            keys = randomness.record_keys(self._keys("dropout"), np.maximum(records, 0), step=step)
+            keys = randomness.record_keys(self._keys("dropout"), real, step=step)
         else:
             keys = np.zeros_like(records)
+        active = torch.from_numpy((step < self.num_steps)[:, None])
         return Batch(
-            x=self.data.x[rows].to(self.device),
-            y=self.data.y[rows].to(self.device),
-            present=torch.from_numpy(present).to(self.device),
+            x=self.data.x.index_select(0, index).unflatten(0, shape).to(self.device),
+            y=self.data.y.index_select(0, index).view(shape).to(self.device),
+            present=torch.from_numpy(records >= 0).to(self.device),
             keys=torch.from_numpy(keys).to(self.device),
-            active=torch.from_numpy((step < self.num_steps)[:, None])
-            .to(self.device)
-            .to(torch.float32),
+            active=active.to(self.device, torch.float32),
         )

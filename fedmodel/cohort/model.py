@@ -38,6 +38,7 @@ class FlatModel:
                     fix="Use GroupNorm or LayerNorm instead.",
                 )
         self.module = with_keyed_dropout(module)
+        self.has_dropout = any(isinstance(layer, KeyedDropout) for layer in module.modules())
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not trained:
             raise FedmodelError(
@@ -54,10 +55,6 @@ class FlatModel:
     def size(self) -> int:
         """Number of trained parameters, d."""
         return len(self.initial)
-
-    @property
-    def has_dropout(self) -> bool:
-        return any(isinstance(layer, KeyedDropout) for layer in self.module.modules())
 
     def split(self, vector: Float[Tensor, "*batch d"]) -> dict[str, Tensor]:
         """The named parameters as views of a vector, or of a stack of vectors."""

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from threading import Lock
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmodel.cohort.clipping import ClippingStyle, record_factors
 from fedmodel.cohort.cohort import Batch
+from fedmodel.cohort.conversion import convert
 from fedmodel.cohort.dropout import KeyedDropout
-from fedmodel.cohort.leaves import Leaf, NotStacked, Rows, Step, leaf_kind
+from fedmodel.cohort.leaves import NotStacked, Rows, Step
 from fedmodel.cohort.leaves.uses import squared_norm
 from fedmodel.cohort.model import FlatModel, as_logits
 
@@ -33,7 +32,7 @@ __all__ = ["NotStacked", "StackedModel"]
 # costs, against the arithmetic of the padding (measured on one core).
 SECONDS_PER_CALL, FLOPS_PER_SECOND = 5e-6, 5e10
 # Elements that the leaves give out in one pass: so many clients go together.
-BATCH_ELEMENTS = 64 << 20
+BATCH_ELEMENTS = 4 << 20
 
 Scale = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # squared norms of records to factors
 
@@ -48,9 +47,9 @@ class StackedModel:
     def __init__(self, model: FlatModel, example: Tensor, like: Tensor) -> None:
         self.names, self.shapes, self.counts = model.names, model.shapes, model.counts
         self.step = Step(like)
-        self.leaves: list[Leaf] = []
-        self.module, self.pairs = self._converted(model, like)
-        self.dropouts = [m for m in self.module.modules() if isinstance(m, KeyedDropout)]
+        self.converted = convert(model, self.step, like)
+        layers = self.converted.module.modules()
+        self.dropouts = [layer for layer in layers if isinstance(layer, KeyedDropout)]
         # Of one record's forward pass: operations, and elements that the leaves give out.
         self.flops, self.elements = self._observe(example, like)
         self.lock = Lock()
@@ -76,42 +75,55 @@ class StackedModel:
     def _gradient(
         self, local: Tensor, batch: Batch, scale: Scale | None
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
-        total, loss = torch.zeros_like(local), local.new_zeros(len(local))
+        total, loss = torch.empty_like(local), local.new_empty(len(local))
         size = max(1, BATCH_ELEMENTS // max(1, int(self.elements * batch.y.shape[1])))
-        with self.lock:
-            for own, original in self.pairs:
-                if own.training != original.training:
-                    own.training = original.training
+        with self.lock, _ordinary_attention():
+            self.converted.follow()
             for first in range(0, len(local), size):
                 some = slice(first, first + size)
                 part = batch.part(some, slice(None))
-                self._pass(local[some].detach(), part, total[some], loss[some], scale)
+                loss[some] = self._pass(local[some].detach(), part, scale, out=total[some])
         return total, loss
 
     def _pass(
-        self, local: Tensor, batch: Batch, total: Tensor, loss: Tensor, scale: Scale | None
-    ) -> None:
-        """One forward and one backward pass; gradients and losses are added to the totals."""
+        self,
+        local: Float[Tensor, "k d"],
+        batch: Batch,
+        scale: Scale | None,
+        *,
+        out: Float[Tensor, "k d"],
+    ) -> Float[Tensor, " k"]:
+        """One forward and one backward pass of some clients: their gradients to `out`, their losses."""
         rows = Rows(batch.present, segments=self._in_segments(batch))
         if not rows.number:
-            return
+            out.zero_()
+            return local.new_zeros(len(local))
+        parameters = self._views(local)
         keys = rows.take(batch.keys)
         for layer in self.dropouts:
             layer.keys = keys
-        self.step.begin(rows, self._views(local), self._views(total), keeps_uses=scale is not None)
+        self.step.begin(rows, parameters, keeps_uses=scale is not None)
         try:
-            rows.add_rows(loss, self._backward(rows, batch, local.dtype))
-            self.step.sum_up(None if scale is None else scale(self._squared_norms(loss)))
+            losses = rows.sums(self._backward(rows, batch, local.dtype))
+            self.step.sum_up(None if scale is None else scale(self._squared_norms(losses)))
+            totals = [
+                self.step.totals[name] if name in self.step.totals else torch.zeros_like(own)
+                for name, own in parameters.items()
+            ]
+            torch.cat([total.flatten(1) for total in totals], 1, out=out)
         finally:
-            self.step.clear()
+            self.step.end()
             for layer in self.dropouts:
                 layer.keys = None
+        return losses
 
     def _backward(self, rows: Rows, batch: Batch, dtype: torch.dtype) -> Float[Tensor, " R"]:
         """Each record's loss; on the way every leaf notes its uses."""
         x, y = rows.take(batch.x), rows.take(batch.y)[:, None]
-        with _ordinary_attention(), torch.enable_grad():
-            logits = as_logits(self.module(x.to(dtype) if x.is_floating_point() else x))
+        with torch.enable_grad():
+            self.converted.give_shared()
+            answer = self.converted.module(x.to(dtype) if x.is_floating_point() else x)
+            logits = as_logits(answer)
         if logits.dim() != 2 or len(logits) != rows.number:
             raise NotStacked(f"its answer has shape {tuple(logits.shape)}, not one row a record")
         log_probability = logits.detach().log_softmax(1)
@@ -140,76 +152,26 @@ class StackedModel:
         """Whether leaving out the padding saves more than going client by client costs."""
         padding = batch.present.numel() - int(batch.present.sum())
         saved = 3 * padding * self.flops / FLOPS_PER_SECOND
-        return saved > 3 * len(batch.present) * len(self.leaves) * SECONDS_PER_CALL
-
-    # Conversion
-
-    def _converted(
-        self, model: FlatModel, like: Tensor
-    ) -> tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]:
-        """A copy of the module with leaves for the layers that are trained; all else is shared."""
-        trained = {id(model.module.get_parameter(name)): name for name in self.names}
-        memo: dict[int, Any] = {}
-        inside: set[nn.Module] = set()
-        for name, layer in model.module.named_modules():
-            if layer in inside:
-                continue
-            own = {n: trained[id(p)] for n, p in layer.named_parameters() if id(p) in trained}
-            kind = leaf_kind(layer)
-            if own and kind is not None:
-                try:
-                    leaf = memo[id(layer)] = kind(layer, self.step, own)
-                except NotStacked as reason:
-                    raise NotStacked(f"{type(layer).__name__} at {name!r}: {reason}") from None
-                self.leaves.append(leaf)
-                inside.update(layer.modules())
-            elif any(id(p) in trained for p in layer.parameters(recurse=False)):
-                raise NotStacked(f"{type(layer).__name__} at {name!r} holds parameters of its own")
-        for tensor in (*model.module.parameters(), *model.module.buffers()):
-            if id(tensor) in trained:
-                memo[id(tensor)] = _Elsewhere(trained[id(tensor)])
-            else:
-                memo[id(tensor)] = (
-                    tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
-                )
-        module = deepcopy(model.module, memo)
-        kept = [layer for layer in model.module.modules() if layer not in inside]
-        return module, [(memo[id(layer)], layer) for layer in kept]
+        return saved > 3 * len(batch.present) * len(self.converted.leaves) * SECONDS_PER_CALL
 
     @torch.no_grad()
     def _observe(self, x: Tensor, like: Tensor) -> tuple[float, float]:
         """Show the module two records, then three, and tell each leaf what came: what has grown is
         where its rows are. The operations and elements a record takes."""
-        x = x.to(like) if x.is_floating_point() else x
+        leaves, x = self.converted.leaves, x.to(like) if x.is_floating_point() else x
+        for holder, attribute, shared in self.converted.shared:
+            holder._parameters[attribute] = shared.layer.get_parameter(attribute).to(like)
         shapes = []
         for rows in ([0, -1], [0, -1, 0]):  # the same records, in case lengths depend on them
-            for leaf in self.leaves:
+            for leaf in leaves:
                 leaf.shapes = []
             with _ordinary_attention(), FlopCounterMode(display=False) as counter:
-                self.module(x[rows])
-            shapes.append([leaf.shapes for leaf in self.leaves])
-        for leaf, two, three in zip(self.leaves, *shapes):
+                self.converted.module(x[rows])
+            shapes.append([leaf.shapes for leaf in leaves])
+        for leaf, two, three in zip(leaves, *shapes):
             leaf.shapes = None
             leaf.settle(two, three)
         return counter.get_total_flops() / 3, self.step.elements / 5
-
-
-class _Elsewhere:
-    """In place of a trained parameter that something besides its layer refers to."""
-
-    def __init__(self, name: str) -> None:
-        self.__dict__["name"] = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise NotStacked(f"{self.name} is used outside of its layer")
-
-    @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        raise NotStacked(
-            f"a trained parameter is used outside of its layer, in {function.__name__}"
-        )
 
 
 @contextmanager

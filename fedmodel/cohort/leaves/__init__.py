@@ -13,9 +13,10 @@ from fedmodel.cohort.leaves.linear import Linear
 from fedmodel.cohort.leaves.norm import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from fedmodel.cohort.leaves.recurrent import Recurrent
 from fedmodel.cohort.leaves.rows import Rows
+from fedmodel.cohort.leaves.shared import Shared
 from fedmodel.cohort.leaves.step import NotStacked, Step
 
-__all__ = ["Leaf", "NotStacked", "Rows", "Step", "leaf_kind"]
+__all__ = ["Leaf", "NotStacked", "Rows", "Shared", "Step", "leaf_kind"]
 
 _KINDS: tuple[tuple[type[nn.Module], type[Leaf]], ...] = (
     (nn.Linear, Linear),
@@ -39,7 +40,8 @@ _KINDS: tuple[tuple[type[nn.Module], type[Leaf]], ...] = (
 def leaf_kind(layer: nn.Module) -> type[Leaf] | None:
     """The leaf that computes what this layer computes; None where there is none.
 
-    A subclass counts as its parent as long as it inherits the computation, without hooks or parametrisations.
+    A subclass counts as its parent as long as it inherits the computation. A layer with hooks or
+    parametrised weights has none.
     """
     hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_hooks)
     if any(hooks) or is_parametrized(layer):

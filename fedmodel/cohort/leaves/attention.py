@@ -45,11 +45,8 @@ class Attention(Leaf):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         if self.shapes is not None:
-            masks = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
-            return self.observe(self.shapes,
-                query, key, value, **masks, need_weights=need_weights, is_causal=is_causal,
-                average_attn_weights=average_attn_weights,
-            )  # fmt: skip
+            masks = key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            return self.observe(query.shape, query, key, value, *masks)
         if is_causal and attn_mask is None:
             raise NotStacked("is_causal is a hint about a mask, and there is none")
         q, k, v = self.projected(query, key, value)
@@ -81,15 +78,7 @@ class Attention(Leaf):
 
     def mask(
         self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor, k: Tensor
-    ) -> (
-        Float[
-            Tensor,
-            (
-                R  # h #T S
-            ),
-        ]
-        | None
-    ):
+    ) -> Float[Tensor, " #R #h #T S"] | None:
         """What is added to the scores: minus infinity where a mask of booleans is true."""
         added = None
         if attn_mask is not None:

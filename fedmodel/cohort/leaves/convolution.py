@@ -105,7 +105,7 @@ class Geometry:
         return behind.flatten(-places).flatten(2, -2).mT
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Windows(Use):
     """A kernel that convolves: a matrix that multiplies every window of the input."""
 
@@ -135,15 +135,21 @@ class Windows(Use):
         g = self.g[some].flatten(2).unflatten(1, (self.geometry.groups, -1)).mT
         return Outer(self._by_row(g), self._by_row(self.geometry.windows(self.x[some])))
 
-    def _by_row(self, values: Float[Tensor, "N groups T n"]) -> Float[Tensor, "r T n"]:
+    def _by_row(self, values: Float[Tensor, "N groups T n"]) -> Float[Tensor, "r times n"]:
         return values.unflatten(0, (-1, self.times)).transpose(1, 2).flatten(0, 1).flatten(1, 2)
 
-    def add_to(self, total: Tensor, rows: Rows, factor: Tensor | None) -> None:
-        g = self.g
-        if factor is not None:
-            g = g * factor.repeat_interleave(self.times).view(-1, *(1,) * (g.dim() - 1))
-        for own, back, x in zip(total, rows.split(g), rows.split(self.x)):
-            own += self.geometry.backward(back, x, own, (False, True, False))[1]
+    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, " K *shape"]:
+        g, x, geometry = self.g, self.x, self.geometry
+        if factor is not None:  # the gradient is linear in both: scale the smaller
+            scale = factor.repeat_interleave(self.times).view(-1, *(1,) * (g.dim() - 1))
+            g, x = (g * scale, x) if g.numel() <= x.numel() else (g, x * scale)
+        # Only its shape matters where the weight's own gradient is wanted.
+        weight = g.new_empty(g.shape[1], x.shape[1] // geometry.groups, *geometry.size)
+        totals = [
+            geometry.backward(back, own, weight, (False, True, False))[1]
+            for back, own in zip(rows.split(g), rows.split(x))
+        ]
+        return torch.stack(totals)
 
 
 def channels_last(x: Tensor) -> Tensor:

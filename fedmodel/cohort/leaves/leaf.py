@@ -46,7 +46,7 @@ class Leaf(nn.Module):
 
     def forward(self, x: Any) -> Any:
         if self.shapes is not None:
-            return self.observe(self.shapes, x)
+            return self.observe(x.shape, x)
         return self.leave(self.answer(self.enter(x)))
 
     def answer(self, x: Tensor) -> Tensor:
@@ -55,14 +55,14 @@ class Leaf(nn.Module):
 
     # Where the rows are
 
-    def observe(self, shapes: list[torch.Size], x: Tensor, *more: Any, **options: Any) -> Any:
+    def observe(self, shape: torch.Size, *inputs: Any, **options: Any) -> Any:
         """The ordinary layer's answer; the shape of what came is remembered."""
-        shapes.append(x.shape)
+        self.shapes = [*(self.shapes or []), shape]
         layer, own = self.layer, next(self.layer.parameters())
         if (own.dtype, own.device) != (self.anchor.dtype, self.anchor.device):
             layer = deepcopy(layer).to(self.anchor)
-        answer = layer(x, *more, **options)
-        self.step.elements += (answer if isinstance(answer, Tensor) else answer[0]).numel()
+        answer = layer(*inputs, **options)
+        self.step.elements += (answer[0] if isinstance(answer, tuple) else answer).data.numel()
         return answer
 
     def settle(self, two: list[torch.Size], three: list[torch.Size]) -> None:

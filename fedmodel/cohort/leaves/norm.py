@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmodel.cohort.leaves.leaf import Leaf
+from fedmodel.cohort.leaves.step import NotStacked, Step
 from fedmodel.cohort.leaves.uses import Summed
 
 __all__ = ["GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
@@ -78,6 +81,11 @@ class GroupNorm(_ChannelNorm):
 
 class InstanceNorm(_ChannelNorm):
     """Over each channel's positions (Ulyanov et al. 2016)."""
+
+    def __init__(self, layer: nn.Module, step: Step, names: Mapping[str, str]) -> None:
+        if layer.track_running_stats:
+            raise NotStacked("it keeps running statistics")
+        super().__init__(layer, step, names)
 
     def normalise(self, x: Tensor) -> Tensor:
         return functional.instance_norm(x, eps=self.layer.eps)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from fedmodel.cohort.leaves.leaf import Leaf
 from fedmodel.cohort.leaves.linear import Linear
@@ -20,7 +22,7 @@ Cell = Callable[[Tensor, Tensor, State], State]  # of the input's and the state'
 
 
 class Recurrent(Leaf):
-    """RNN, GRU and LSTM of any number of layers, in one direction or both."""
+    """RNN, GRU and LSTM of any number of layers, in one direction or both, of packed sequences too."""
 
     def __init__(self, layer: nn.RNNBase, step: Step, names: Mapping[str, str]) -> None:
         if layer.proj_size:
@@ -35,44 +37,77 @@ class Recurrent(Leaf):
         self.hidden = [part(weight=f"weight_hh{e}", bias=f"bias_hh{e}", again=True) for e in ends]
         self.num_ways, self.num_states = len(ways), 2 if layer.mode == "LSTM" else 1
 
-    def forward(
-        self, x: Tensor, start: Tensor | tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
-        if not isinstance(x, Tensor) or x.dim() != 3:
-            raise NotStacked("its sequences are packed, or one alone")
+    def forward(self, x: Tensor | PackedSequence, start: Any = None) -> tuple[Any, Any]:
+        if isinstance(x, PackedSequence):
+            return self.packed(x, start)
+        if x.dim() != 3:
+            raise NotStacked("a recurrent layer meets one sequence alone")
         if self.shapes is not None:
-            return self.observe(self.shapes, x, start)
-        x = self.enter(x)
-        starts = self.starts(x, start)
-        ends: list[State] = []
+            return self.observe(x.shape, x, start)
+        y, last = self.through(self.enter(x), start)
+        return self.leave(y), last
+
+    def packed(self, x: PackedSequence, start: Any) -> tuple[PackedSequence, Any]:
+        """The same for sequences of different lengths: a state stays as it is where one has ended."""
+        if self.shapes is not None:
+            number = int(x.batch_sizes[0])
+            shape = (number, 1) if self.own_row_dim == 0 else (1, number)
+            return self.observe(torch.Size(shape), x, start)
+        padded, lengths = pad_packed_sequence(x, batch_first=True)
+        if len(padded) % self.rows.number:
+            raise NotStacked("a recurrent layer meets sequences that are not one a record")
+        y, last = self.through(padded, start, lengths.to(padded.device))
+        sorted_before = x.sorted_indices is None
+        return pack_padded_sequence(
+            y, lengths, batch_first=True, enforce_sorted=sorted_before
+        ), last
+
+    def through(
+        self, x: Float[Tensor, "R T n"], start: Any, lengths: Int[Tensor, " R"] | None = None
+    ) -> tuple[Float[Tensor, "R T m"], Any]:
+        """What the last layer gives out at each time, and the last states of all."""
+        starts, ends = self.starts(x, start), []
         for first in range(0, len(self.inputs), self.num_ways):
             outputs = []
             for number in range(first, first + self.num_ways):
-                output, end = self.run(number, x, starts[number], backwards=number > first)
+                backwards = number > first
+                output, end = self.run(number, x, starts[number], lengths, backwards=backwards)
                 outputs.append(output)
                 ends.append(end)
             x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
         last = tuple(torch.stack(states) for states in zip(*ends))
-        return self.leave(x), last if len(last) > 1 else last[0]
+        return x, last if len(last) > 1 else last[0]
 
-    def starts(self, x: Tensor, start: Tensor | tuple[Tensor, Tensor] | None) -> list[State]:
+    def starts(self, x: Float[Tensor, "R T n"], start: Any) -> list[State]:
         """The first state of each layer and direction; zeros where none is given."""
         zeros = x.new_zeros(len(self.inputs), len(x), self.layer.hidden_size)
         given = (zeros,) * self.num_states if start is None else start
         states: State = (given,) if isinstance(given, Tensor) else given
         if any(state.shape[1] != len(x) for state in states):
-            raise NotStacked("its first state is not one a record")
+            raise NotStacked("a recurrent layer's first state is not one a record")
         return list(zip(*states))
 
     def run(
-        self, number: int, x: Float[Tensor, "R T n"], state: State, *, backwards: bool
+        self,
+        number: int,
+        x: Float[Tensor, "R T n"],
+        state: State,
+        lengths: Int[Tensor, " R"] | None,
+        *,
+        backwards: bool,
     ) -> tuple[Float[Tensor, "R T m"], State]:
         """One layer in one direction."""
         shares = self.inputs[number].answer(x).unbind(1)
-        outputs = []
-        for share in reversed(shares) if backwards else shares:
-            state = self.cell(share, self.hidden[number].answer(state[0]), state)
-            outputs.append(state[0])
+        outputs: list[Tensor] = []
+        for time in reversed(range(len(shares))) if backwards else range(len(shares)):
+            before, hidden = state, self.hidden[number].answer(state[0])
+            state = self.cell(shares[time], hidden, before)
+            output = state[0]
+            if lengths is not None:
+                going_on = (time < lengths)[:, None]
+                state = tuple(torch.where(going_on, new, old) for new, old in zip(state, before))
+                output = output * going_on
+            outputs.append(output)
         return torch.stack(outputs[::-1] if backwards else outputs, 1), state
 
 

@@ -25,28 +25,23 @@ class Step:
         # An input of every leaf, so that autograd comes back to it. Its gradient is never formed.
         self.anchor = nn.Parameter(torch.zeros((), dtype=like.dtype, device=like.device))
         self.elements = 0  # that the layers gave out while they were shown records
+        self._rows: Rows | None = None
+        self.parameters: Mapping[str, Float[Tensor, "K ..."]] = {}
+        self.keeps_uses = False
         self.uses: dict[str, list[Use]] = {}
-        self.clear()
+        self.totals: dict[str, Float[Tensor, "K ..."]] = {}
 
     def begin(
-        self,
-        rows: Rows,
-        parameters: Mapping[str, Float[Tensor, "K ..."]],
-        totals: Mapping[str, Float[Tensor, "K ..."]],
-        *,
-        keeps_uses: bool,
+        self, rows: Rows, parameters: Mapping[str, Float[Tensor, "K ..."]], *, keeps_uses: bool
     ) -> None:
-        """From now on these are the clients' parameters, and their gradients are added to `totals`:
-        as they come, or with `keeps_uses` when `sum_up` tells each row's factor."""
-        self._rows: Rows | None = rows
-        self.parameters, self.totals, self.keeps_uses = parameters, totals, keeps_uses
+        """From now on these are the clients' parameters. Gradients are summed up as they come, or
+        with `keeps_uses` once `sum_up` tells each row's factor."""
+        self._rows, self.parameters, self.keeps_uses = rows, parameters, keeps_uses
+        self.uses, self.totals = {}, {}
 
-    def clear(self) -> None:
-        """Let go of the clients' tensors."""
-        nothing: Mapping[str, Tensor] = {}
-        self._rows, self.keeps_uses = None, False
-        self.parameters, self.totals = nothing, nothing
-        self.uses = {}
+    def end(self) -> None:
+        """Let go of all tensors."""
+        self._rows, self.parameters, self.uses, self.totals = None, {}, {}, {}
 
     @property
     def rows(self) -> Rows:
@@ -59,11 +54,16 @@ class Step:
         if self.keeps_uses or again:
             self.uses.setdefault(name, []).append(use)
         else:
-            use.add_to(self.totals[name], self.rows, None)
+            self._add(name, use.total(self.rows))
 
     def sum_up(self, factors: Mapping[str, Float[Tensor, " R"]] | None = None) -> None:
         """Add what was kept to the totals, each row times its factor for the parameter."""
         for name, uses in self.uses.items():
-            one = joined(uses)
+            one, factor = joined(uses), None if factors is None else factors[name]
             for use in uses if one is None else [one]:
-                use.add_to(self.totals[name], self.rows, None if factors is None else factors[name])
+                self._add(name, use.total(self.rows, factor))
+
+    def _add(self, name: str, total: Float[Tensor, "K ..."]) -> None:
+        if name in self.totals:
+            total += self.totals[name]
+        self.totals[name] = total

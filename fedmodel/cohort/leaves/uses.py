@@ -25,6 +25,7 @@ ELEMENTWISE = 32  # multiply-adds of a matrix product in the time of one element
 class Use:
     """One use of a parameter by R rows; `shape` is the parameter's."""
 
+    __slots__ = ()
     g: Tensor  # gradient of what came out, [R, ...]
 
     @staticmethod
@@ -40,14 +41,14 @@ class Use:
         """Some rows' gradients, for uses that cannot be joined."""
         raise NotImplementedError
 
-    def add_to(
-        self, total: Float[Tensor, " K *shape"], rows: Rows, factor: Float[Tensor, " R"] | None
-    ) -> None:
-        """Add to each client's total the gradients of its rows, each times its factor."""
+    def total(
+        self, rows: Rows, factor: Float[Tensor, " R"] | None = None
+    ) -> Float[Tensor, " K *shape"]:
+        """Each client's sum of its rows' gradients, each times its factor. A tensor of its own."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Outer(Use):
     """A matrix that multiplies: the gradient is the sum over times t of ``g_t a_t^T``."""
 
@@ -65,24 +66,36 @@ class Outer(Use):
         times, n, m = self.a.shape[1], self.g.shape[2], self.a.shape[2]
         if times == 1:
             return (squares(self.g) * squares(self.a)).view(-1)
-        gram = times**2 * (n + m + 2 * ELEMENTWISE) < n * m * (times + ELEMENTWISE)
+        if times**2 * (n + m + 2 * ELEMENTWISE) < n * m * (times + ELEMENTWISE):
+            return self._by_products()
         result = self.a.new_empty(len(self.a))
-        for part in parts(self.a, 2 * times**2 if gram else n * m):
+        for part in parts(self.a, n * m):
+            result[part] = squares(self.row_gradients(part).flatten(1))
+        return result
+
+    def _by_products(self) -> Float[Tensor, " R"]:
+        """The second form. Where terms cancel to less than a thousandth, rounding would make the norm
+        too small, and the clipped gradient too long: those rows take the first form."""
+        result, most = self.a.new_empty(len(self.a)), self.a.new_empty(len(self.a))
+        for part in parts(self.a, 2 * self.a.shape[1] ** 2):
             g, a = self.g[part], self.a[part]
-            if gram:
-                result[part] = torch.bmm(g, g.mT).mul_(torch.bmm(a, a.mT)).sum((1, 2))
-            else:
-                result[part] = squares(torch.bmm(g.mT, a).flatten(1))
+            products = torch.bmm(g, g.mT).mul_(torch.bmm(a, a.mT))
+            result[part] = products.sum((1, 2))
+            most[part] = products.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().sum(1).square()
+        for row in (result < 1e-3 * most).nonzero().flatten().tolist():
+            result[row] = squares(self.row_gradients(slice(row, row + 1)).flatten(1))
         return result
 
     def row_gradients(self, part: slice) -> Float[Tensor, "r n m"]:
         return torch.bmm(self.g[part].mT, self.a[part])
 
-    def add_to(self, total: Tensor, rows: Rows, factor: Tensor | None) -> None:
-        rows.add_products(total, _scaled(self.g, factor), self.a)
+    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, "K n m"]:
+        if self.a.numel() < self.g.numel():  # the gradient is linear in both: scale the smaller
+            return rows.products(self.g, _scaled(self.a, factor))
+        return rows.products(_scaled(self.g, factor), self.a)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Gathered(Use):
     """A table that is looked up: row ``index_t`` of the gradient gets ``g_t``; a negative index none."""
 
@@ -96,12 +109,13 @@ class Gathered(Use):
         return Gathered(g, index, uses[0].length)
 
     def squared_norm(self) -> Float[Tensor, " R"]:
-        """``sum_st [index_s = index_t] g_s g_t``: the Gram form for a one-hot input."""
+        """``sum_t |sum_s [index_s = index_t] g_s|^2 / n_t`` with index_t met n_t times."""
         result = self.g.new_empty(len(self.g))
         for part in parts(self.g, 2 * self.g.shape[1] ** 2):
-            g, index = self.g[part], self.index[part]
-            same = (index[:, :, None] == index[:, None]) & (index >= 0)[:, None]
-            result[part] = torch.bmm(g, g.mT).mul_(same).sum((1, 2))
+            index = self.index[part]
+            same = ((index[:, :, None] == index[:, None]) & (index >= 0)[:, None]).to(self.g.dtype)
+            met = same.sum(2).clamp(min=1)
+            result[part] = (squares(torch.bmm(same, self.g[part])) / met).sum(1)
         return result
 
     def row_gradients(self, part: slice) -> Float[Tensor, "r length m"]:
@@ -109,15 +123,16 @@ class Gathered(Use):
         result = g.new_zeros(len(g), self.length, g.shape[-1])
         return result.scatter_add_(1, index.clamp(min=0).expand_as(g), g * (index >= 0))
 
-    def add_to(self, total: Tensor, rows: Rows, factor: Tensor | None) -> None:
-        for k, (g, index) in enumerate(
-            zip(rows.split(_scaled(self.g, factor)), rows.split(self.index))
-        ):
+    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, "K length m"]:
+        g = _scaled(self.g, factor)
+        total = g.new_zeros(rows.num_clients, self.length, g.shape[-1])
+        for own, values, index in zip(total, rows.split(g), rows.split(self.index)):
             kept = index >= 0
-            total[k].index_add_(0, index[kept], g[kept])
+            own.index_add_(0, index[kept], values[kept])
+        return total
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Summed(Use):
     """A parameter that is added, or scales: the gradient is the sum over times of what is given."""
 
@@ -133,11 +148,13 @@ class Summed(Use):
     def row_gradients(self, part: slice) -> Float[Tensor, " r *shape"]:
         return self.g[part].sum(1)
 
-    def add_to(self, total: Tensor, rows: Rows, factor: Tensor | None) -> None:
-        rows.add_rows(total, self._rows(), factor)
+    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, " K *shape"]:
+        if factor is None and rows.block is not None:
+            return self.g.reshape(rows.num_clients, -1, *self.g.shape[2:]).sum(1)
+        return rows.sums(self._rows(), factor)
 
     def _rows(self) -> Float[Tensor, " R *shape"]:
-        return self.g[:, 0] if self.g.shape[1] == 1 else self.g.sum(1)
+        return self.g.squeeze(1) if self.g.shape[1] == 1 else self.g.sum(1)
 
 
 def joined(uses: Sequence[Use]) -> Use | None:
@@ -177,5 +194,5 @@ def parts(rows: Tensor, elements: int) -> Iterator[slice]:
         yield slice(first, first + step)
 
 
-def _scaled(g: Float[Tensor, "R T n"], factor: Float[Tensor, " R"] | None) -> Tensor:
-    return g if factor is None else g * factor[:, None, None]
+def _scaled(x: Float[Tensor, "R T n"], factor: Float[Tensor, " R"] | None) -> Tensor:
+    return x if factor is None else x * factor[:, None, None]
