@@ -183,7 +183,9 @@ class Experiment:
         last: list[Round] = []
 
         def save(state: State, finished: Finished) -> None:
-            metrics = self._rows(finished.counts, finished, "global")
+            metrics = self._rows(
+                finished.counts, number=finished.number, model="global", shares=finished.shares
+            )
             steps = spending.note(finished, state.clients)
             folder.save_round(state, finished, metrics, {"steps": steps})
             self._keep_best(folder, state, metrics)
@@ -246,20 +248,24 @@ class Experiment:
         )
 
     def _rows(
-        self, counts: Mapping[Any, Counts], finished: Finished | None, model: str, number: int = 0
+        self,
+        counts: Mapping[Any, Counts],
+        *,
+        number: int,
+        model: str,
+        shares: Mapping[int, float] | None = None,
     ) -> pd.DataFrame:
-        """The tidy rows of a model's counts."""
+        """The tidy rows of a model's counts after a round, and of the attackers' shares in it."""
         built = self.built
-        number = finished.number if finished else number
         parts = []
         for split, found in counts.items():
             place = {"round": number, "split": split, "model": model}
             parts.append(metric_rows(found, data=built.data, extra=built.metrics, **place))
             if built.dishonest is not None and model in ("global", "non_private"):
                 parts.append(honest_rows(found, torch.from_numpy(built.dishonest), **place))
-        if finished is not None and finished.shares and counts:
-            keys = [built.data.clients[client] for client in finished.shares]
-            values = {"aggregate_share": torch.tensor(list(finished.shares.values()))}
+        if shares and counts:
+            keys = [built.data.clients[client] for client in shares]
+            values = {"aggregate_share": torch.tensor(list(shares.values()))}
             place = {"round": number, "split": "train", "model": model}
             parts.append(rows(values, scope="client", keys=keys, **place))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -288,18 +294,18 @@ class Experiment:
         if "pooled" in names:
             self.say("reference: one model on everybody's records")
             counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, None, "pooled", config.rounds))
+            parts.append(self._rows(counts, number=config.rounds, model="pooled"))
         if "local" in names:
             self.say("reference: each client alone")
             counts = references.local(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, None, "local", config.rounds))
+            parts.append(self._rows(counts, number=config.rounds, model="local"))
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
             federation = self._federation(None)
             for number, counted in references.non_private(
                 built.workload, federation, built.model.initial
             ):
-                parts.append(self._rows(counted, None, "non_private", number))
+                parts.append(self._rows(counted, number=number, model="non_private"))
         folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
 
 

@@ -6,6 +6,7 @@ of all clients as ``[K, d]`` and makes ordinary `flwr.app.Message` objects only 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -33,8 +34,9 @@ class _Messages(Sequence[Message]):
     def __init__(self) -> None:
         self._made: dict[int, Message] = {}
 
+    @abstractmethod
     def _make(self, index: int) -> Message:
-        raise NotImplementedError
+        """The message at a place of the sequence."""
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -188,17 +190,18 @@ class Replies(_Messages):
 
     def with_models(self, models: Float[Tensor, "K d"]) -> Replies:
         """The same replies with other parameters: what the server would see from liars."""
-        return Replies(
-            self.nodes, self.message_type, self.layout, models, self.metrics, self.records
-        )
+        return self._kept(models)
 
     def successes(self) -> Replies:
         """Only the replies that carry an answer."""
         if not self.failures and not self.declined:
             return self
-        kept = Replies(self.nodes, self.message_type, self.layout, self.models, self.metrics)
-        kept.records = self.records
-        return kept
+        return self._kept(self.models)
+
+    def _kept(self, models: Float[Tensor, "K d"] | None) -> Replies:
+        return Replies(
+            self.nodes, self.message_type, self.layout, models, self.metrics, self.records
+        )
 
     @staticmethod
     def merge(parts: Sequence[Replies]) -> Replies:

@@ -16,8 +16,9 @@ from fedmodel.errors import FedmodelError, RunFailed, plugin_fault, user_place, 
 
 __all__ = ["Trained", "falsified", "train_cohort"]
 
-# Parameters, gradients and the like of the clients that train at once.
-COHORT_BYTES = 128 << 20
+# Parameters, gradients, noise and moments of the clients that train at once: so many vectors each.
+# What single records need is the gradient kernels' own affair.
+COHORT_BYTES, COPIES = 128 << 20, 8
 
 NOT_FINITE = (
     "the update is not finite (NaN or infinity in training). Choose a smaller "
@@ -50,8 +51,7 @@ def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> 
     Raises:
         RunFailed: the behaviour returns another shape, or draws noise that no accountant covers.
     """
-    copies = 8 + (cohort.training.batch_size if cohort.training.private else 0)
-    size = max(1, COHORT_BYTES // (4 * cohort.model.size * copies))
+    size = max(1, COHORT_BYTES // (4 * cohort.model.size * COPIES))
     if size < cohort.size:
         return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=size)])
     try:

@@ -6,13 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from cohort.oracle import record_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from fedmodel.cohort import Batch, FlatModel, functional, gradients
-from fedmodel.cohort.dropout import dropout_keys
 from fedmodel.models.text import text_bag
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -177,14 +176,9 @@ def one_by_one(model, local, batch, clip):
     """The oracle: a backward pass a record, clipped and added up by hand."""
     total, loss = torch.zeros_like(local), local.new_zeros(len(local))
     for k, slot in batch.present.nonzero().tolist():
-        parameters = {n: p.clone().requires_grad_() for n, p in model.split(local[k]).items()}
-        with dropout_keys(model.module, batch.keys[k, slot][None]):
-            logits = model.logits(parameters, batch.x[k, slot][None])
-        own = cross_entropy(logits, batch.y[k, slot][None])
-        grads = torch.autograd.grad(own, list(parameters.values()))
-        gradient = torch.cat([g.flatten() for g in grads])
+        gradient, own = record_gradient(model, local[k], batch, k, slot)
         total[k] += gradient * min(1.0, clip / float(gradient.norm()))
-        loss[k] += own.detach()
+        loss[k] += own
     return total, loss
 
 

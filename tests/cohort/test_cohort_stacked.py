@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from cohort.oracle import record_gradient
 from cohort.zoo import (
     CLIENTS,
     FLOATS,
@@ -20,10 +21,9 @@ from cohort.zoo import (
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from fedmodel.cohort import Batch, FlatModel, functional, stacked
-from fedmodel.cohort.dropout import dropout_keys
 from fedmodel.cohort.stacked import StackedModel
 
 
@@ -38,16 +38,6 @@ def make_batch(shape, dtype, present=None):
     y = torch.randint(0, 2, present.shape)
     keys = torch.randint(-(2**62), 2**62, present.shape)
     return Batch(x, y, present, keys, torch.ones(CLIENTS, 1))
-
-
-def record_gradient(model, vector, batch, k, slot):
-    """One backward pass through the ordinary module, with no other record beside."""
-    parameters = {n: p.clone().requires_grad_() for n, p in model.split(vector).items()}
-    with dropout_keys(model.module, batch.keys[k, slot][None]):
-        logits = model.logits(parameters, batch.x[k, slot][None])
-    loss = cross_entropy(logits, batch.y[k, slot][None])
-    grads = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-    return torch.cat([g.flatten() for g in grads]), loss.detach()
 
 
 @cache
