@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from inspect import unwrap
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt32
-from numba import njit
 from torch import Tensor
 
+from fedmodel.compiling import compiled, inlined
 from fedmodel.errors import FedmodelError
 
 __all__ = [
@@ -251,28 +250,14 @@ def _mix(x: Any) -> Any:
     return x
 
 
-# Compiled loops. They are compiled at their first call, for the machine's widest vectors: that needs
-# the inner functions inlined, and no branch for a division by zero (hence NumPy's error model).
-
-
-def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(unwrap(function), forceinline=True, error_model="numpy")  # without a type checker
-
-
-def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
-    """Compile at the first call, keep the code on disk, let other threads run meanwhile."""
-    try:
-        return njit(unwrap(loop), cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # there is no directory it may write to: each process compiles for itself
-        return njit(unwrap(loop), nogil=True, error_model="numpy")
-
+# Compiled loops. To fill the machine's vectors the inner functions are inlined.
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@_inlined
+@inlined
 def _philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32 on counter c and key k (Salmon et al. 2011): four uint32.
 
@@ -298,12 +283,12 @@ _SINE = tuple(np.float32(1 / math.factorial(n) * (-1) ** (n // 2)) for n in (3, 
 _COSINE = tuple(np.float32(1 / math.factorial(n) * (-1) ** (n // 2)) for n in (2, 4, 6, 8))
 
 
-@_inlined
+@inlined
 def _series(q, c):
     return _ONE + q * (c[0] + q * (c[1] + q * (c[2] + q * c[3])))
 
 
-@_inlined
+@inlined
 def _radius(word):
     """sqrt(-2 ln u) for u = (word + 1) / 2^32, to a relative 2e-7 also where u is close to 1.
 
@@ -321,7 +306,7 @@ def _radius(word):
     return np.sqrt(-_TWO * logarithm)
 
 
-@_inlined
+@inlined
 def _box_muller(first, second):
     """Two normals. The angle is the nearest quarter turn and a rest of an eighth at most."""
     rest = np.float32(np.int32(np.uint32(second << np.uint32(2)))) * _WORD_TO_ANGLE
@@ -338,7 +323,7 @@ def _box_muller(first, second):
     return radius * cosine, radius * sine
 
 
-@_compiled
+@compiled
 def _fill_keys(clients, number, purpose, low, high, keys):
     for row in range(len(clients)):
         client = np.uint64(clients[row])
@@ -347,7 +332,7 @@ def _fill_keys(clients, number, purpose, low, high, keys):
             keys[row, lane] = block[lane]
 
 
-@_compiled
+@compiled
 def _fill_bits(keys, step, out):
     count = out.shape[1]
     for row in range(len(keys)):
@@ -362,7 +347,7 @@ def _fill_bits(keys, step, out):
             line[count - count % 4 + lane] = last[lane]
 
 
-@_compiled
+@compiled
 def _fill_normals(keys, step, out):
     count = out.shape[1]
     for row in range(len(keys)):
@@ -378,7 +363,7 @@ def _fill_normals(keys, step, out):
             line[count - count % 4 + lane] = last[lane]
 
 
-@_compiled
+@compiled
 def _fill_secure(words, out):
     for pair in range(words.shape[1]):
         first = second = np.float32(0)
@@ -388,7 +373,7 @@ def _fill_secure(words, out):
         out[2 * pair], out[2 * pair + 1] = first * np.float32(0.5), second * np.float32(0.5)
 
 
-@_compiled
+@compiled
 def _fill_shuffles(draws, sizes, out):
     for row in range(len(sizes)):
         line = out[row]

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from fedmodel import randomness
+from fedmodel.cohort import batches
 from fedmodel.cohort.model import FlatModel
 from fedmodel.types import FederatedData
 
@@ -130,30 +131,18 @@ class Cohort:
     def shuffled_batch(self, step: int) -> Batch:
         """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
         width = self.training.batch_size
-        epoch, slot = np.divmod(step, np.maximum(-(-self.sizes // width), 1))
-        orders = self._orders(int(epoch.max()))  # [E, K, n]
-        longest = orders.shape[2]
-        columns = slot[:, None] * width + np.arange(min(width, longest))
-        place = np.minimum(columns, longest - 1)
-        records = orders[epoch[:, None], np.arange(self.size)[:, None], place]
-        there = (columns < longest) & (step < self.num_steps)[:, None]
-        return self._batch(np.where(there, records, -1), step)
+        last = int((step // np.maximum(-(-self.sizes // width), 1)).max())  # epoch of any client
+        orders = self._orders(last)
+        records = batches.shuffled(orders, self.sizes, self.num_steps, width=width, step=step)
+        return self._batch(records, step)
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
-        width = int(self.sizes.max())
-        drawn = randomness.uniforms(self._keys("poisson"), width, step=step)
-        taken = drawn < self.sample_rate[:, None]
-        taken &= np.arange(width) < self.sizes[:, None]
-        active = step < self.num_steps
-        taken &= active[:, None]
-        self.poisson_steps[:] += active
-        client, record = np.divmod(np.flatnonzero(taken), width)
-        counts = taken.sum(1)
-        records = np.full((self.size, max(1, int(counts.max()))), -1, dtype=np.int64)
-        position = np.arange(len(client)) - np.repeat(np.cumsum(counts) - counts, counts)
-        records[client, position] = record
-        return self._batch(records, step)
+        drawn = randomness.uniforms(self._keys("poisson"), int(self.sizes.max()), step=step)
+        self.poisson_steps[:] += step < self.num_steps
+        return self._batch(
+            batches.poisson(drawn, self.sample_rate, self.sizes, self.num_steps, step=step), step
+        )
 
     def normal(self, step: int, like: Float[Tensor, "K d"]) -> Float[Tensor, "K d"]:
         """Standard normal noise for each client's step. Noted: each call is a step that is charged."""
@@ -201,12 +190,12 @@ class Cohort:
         return orders
 
     def _batch(self, records: Int[np.ndarray, "K B"], step: int) -> Batch:
-        real = np.maximum(records, 0)
         # A client without records in its split still needs a row to point at.
-        rows = np.minimum(self._bounds[:, :1] + real, len(self.data.y) - 1)
+        rows = batches.rows_of(records, self._bounds[:, 0], number=len(self.data.y))
         index, shape = torch.from_numpy(rows.ravel()), records.shape
         if self.model.has_dropout:
-            keys = randomness.record_keys(self._keys("dropout"), real, step=step)
+            keys = self._keys("dropout")
+            keys = randomness.record_keys(keys, np.maximum(records, 0), step=step)
         else:
             keys = np.zeros_like(records)
         active = torch.from_numpy((step < self.num_steps)[:, None])

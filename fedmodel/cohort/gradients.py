@@ -1,8 +1,17 @@
-"""Gradients of all clients of a cohort at once: by stacked layers, or by `torch.func` where need be."""
+"""Gradients of all clients of a cohort at once, by the fastest kernel that can compute the model.
+
+In this order: `Chain` (compiled, for linear layers in a row), `StackedModel` (one batch of rows for
+layers of many kinds), `fedmodel.cohort.functional` (whatever `torch.func` can trace).
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -11,10 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedmodel.cohort import functional
+from fedmodel.cohort.chain import Chain
 from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.model import FlatModel
 from fedmodel.cohort.stacked import NotStacked, StackedModel
-from fedmodel.cohort.verification import verify
+from fedmodel.cohort.verification import Kernel, verify
 
 if TYPE_CHECKING:
     from fedmodel.cohort.cohort import Batch, Cohort
@@ -55,53 +65,106 @@ def clipped_gradient_sum(
     model = cohort.model
     if clip == float("inf"):
         return loss_sum_gradient(model, local, batch)[0]
-    stacked = _stacked(model, local, batch)
-    if stacked is not None:
+    with _kernel(model, local, batch) as kernel:
         try:
-            return stacked.clipped_gradient_sum(local, batch, clip=clip, style=style)
+            return kernel.clipped_gradient_sum(local, batch, clip=clip, style=style)
         except NotStacked as reason:
             _give_up(model, local, reason)
-    return functional.clipped_gradient_sum(
-        model, local, batch, clip=clip, style=style, budget=RECORD_GRADIENT_BYTES
-    )
+    return clipped_gradient_sum(cohort, local, batch, clip=clip, style=style)
 
 
 def loss_sum_gradient(
     model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
 ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
     """Gradient and value of each client's summed loss over its records in the batch."""
-    stacked = _stacked(model, local, batch)
-    if stacked is not None:
+    with _kernel(model, local, batch) as kernel:
         try:
-            return stacked.loss_sum_gradient(local, batch)
+            return kernel.loss_sum_gradient(local, batch)
         except NotStacked as reason:
             _give_up(model, local, reason)
-    return functional.loss_sum_gradient(model, local, batch)
+    return loss_sum_gradient(model, local, batch)
 
 
-# The models made ready so far, beside them so that a model travels to other processes without.
-_Ready = dict[tuple[torch.dtype, torch.device], StackedModel | None]
+@dataclass(frozen=True)
+class _Functional:
+    """`torch.func`, for one thread at a time: it puts each client's parameters into the one module."""
+
+    model: FlatModel
+
+    def loss_sum_gradient(self, local: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        with _PREPARING:
+            return functional.loss_sum_gradient(self.model, local, batch)
+
+    def clipped_gradient_sum(
+        self, local: Tensor, batch: Batch, *, clip: float, style: ClippingStyle
+    ) -> Tensor:
+        with _PREPARING:
+            return functional.clipped_gradient_sum(
+                self.model, local, batch, clip=clip, style=style, budget=RECORD_GRADIENT_BYTES
+            )
+
+
+@dataclass
+class _Kernels:
+    """Kernels of one kind for one model: a thread that trains has one to itself."""
+
+    make: Callable[[FlatModel], Kernel]
+    free: list[Kernel]
+
+
+# The models made ready so far, beside them so that a model travels to other processes without; None
+# for those that only `torch.func` can compute.
+_Ready = dict[tuple[torch.dtype, torch.device], _Kernels | None]
 _READY: WeakKeyDictionary[FlatModel, _Ready] = WeakKeyDictionary()
+_PREPARING = RLock()  # held where the module itself is run
 
 
-def _stacked(model: FlatModel, local: Tensor, batch: Batch) -> StackedModel | None:
-    """The model on stacked layers, made at its first batch and tried out; None where that failed."""
-    ready = _READY.setdefault(model, {})
-    kind = local.dtype, local.device
+@contextmanager
+def _kernel(model: FlatModel, local: Tensor, batch: Batch) -> Iterator[Kernel]:
+    """A kernel for this model: chosen and tried out at its first batch, then lent to one at a time."""
+    kind, ready = (local.dtype, local.device), _READY.get(model, {})
     if kind not in ready:
+        with _PREPARING:
+            ready = _READY.setdefault(model, {})
+            if kind not in ready:
+                ready[kind] = _prepared(model, local, batch)
+    kernels = ready[kind]
+    if kernels is None:
+        yield _Functional(model)
+        return
+    try:
+        kernel = kernels.free.pop()
+    except IndexError:  # other threads have the others
+        with _PREPARING:
+            kernel = kernels.make(model)
+    yield kernel
+    kernels.free.append(kernel)
+
+
+def _prepared(model: FlatModel, local: Tensor, batch: Batch) -> _Kernels | None:
+    """Kernels of the first kind that computes this model as one backward pass a record does."""
+    example, like = batch.x.flatten(0, 1)[[0, -1]], local.new_empty(0)
+    for kind in (Chain, StackedModel):
         try:
-            stacked = StackedModel(model, batch.x.flatten(0, 1), local)
-            verify(stacked, model, local, batch)
-            ready[kind] = stacked
+            kernel = kind(model, example, like)
+            verify(kernel, model, local, batch)
         except Exception as reason:  # whatever a user's module raises where its layers are replaced
-            _give_up(model, local, reason)
-    return ready[kind]
+            if kind is StackedModel:
+                _tell(model, reason)
+        else:
+            return _Kernels(partial(kind, example=example, like=like), [kernel])
+    return None
 
 
 def _give_up(model: FlatModel, local: Tensor, reason: Exception) -> None:
+    """From now on by `torch.func`: a batch has come that the chosen kernel cannot compute."""
     _READY[model][local.dtype, local.device] = None
+    _tell(model, reason)
+
+
+def _tell(model: FlatModel, reason: Exception) -> None:
     told = str(reason) if isinstance(reason, NotStacked) else f"{type(reason).__name__}: {reason}"
     warnings.warn(
         f"{type(model.module).__name__} trains by torch.func, correct but slower: {told}",
-        stacklevel=3,
+        stacklevel=2,
     )

@@ -38,7 +38,9 @@ Scale = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # squared norms of 
 
 
 class StackedModel:
-    """A flat model made ready for clients side by side. It works on a copy; the module stays as it is.
+    """A flat model made ready for clients side by side, for one thread at a time.
+
+    It works on a copy; the module stays as it is.
 
     Raises:
         NotStacked: the module cannot be computed this way.
@@ -52,7 +54,6 @@ class StackedModel:
         self.dropouts = [layer for layer in layers if isinstance(layer, KeyedDropout)]
         # Of one record's forward pass: operations, and elements that the leaves give out.
         self.flops, self.elements = self._observe(example, like)
-        self.lock = Lock()
 
     def loss_sum_gradient(
         self, local: Float[Tensor, "K d"], batch: Batch
@@ -77,7 +78,7 @@ class StackedModel:
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
         total, loss = torch.empty_like(local), local.new_empty(len(local))
         size = max(1, BATCH_ELEMENTS // max(1, int(self.elements * batch.y.shape[1])))
-        with self.lock, _ordinary_attention():
+        with _ordinary_attention():
             self.converted.follow()
             for first in range(0, len(local), size):
                 some = slice(first, first + size)
@@ -174,12 +175,23 @@ class StackedModel:
         return counter.get_total_flops() / 3, self.step.elements / 5
 
 
+_ATTENTION = Lock()
+_at_work = 0  # passes that go on now, in any thread
+
+
 @contextmanager
 def _ordinary_attention() -> Iterator[None]:
     """Without torch's fast path for inference, which reads the parameters past their layers."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    global _at_work, _enabled
+    with _ATTENTION:
+        if not _at_work:
+            _enabled = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _at_work += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+        with _ATTENTION:
+            _at_work -= 1
+            if not _at_work:
+                torch.backends.mha.set_fastpath_enabled(_enabled)

@@ -1,25 +1,39 @@
-"""Before stacked layers are trusted with a model: a few records against one backward pass each."""
+"""Before a kernel is trusted with a model: a few records against one backward pass each."""
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.cohort import Batch
 from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.leaves import NotStacked
 from fedmodel.cohort.model import FlatModel
-from fedmodel.cohort.stacked import NotStacked, StackedModel
 
-__all__ = ["verify"]
+__all__ = ["Kernel", "verify"]
 
 TOLERANCE = 1e-3  # relative; what goes wrong in a model's structure is no matter of rounding
 
 
-def verify(
-    stacked: StackedModel, model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
-) -> None:
+@runtime_checkable
+class Kernel(Protocol):
+    """What computes the gradients of a cohort."""
+
+    def loss_sum_gradient(
+        self, local: Float[Tensor, "K d"], batch: Batch
+    ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]: ...
+
+    def clipped_gradient_sum(
+        self, local: Float[Tensor, "K d"], batch: Batch, *, clip: float, style: ClippingStyle
+    ) -> Float[Tensor, "K d"]: ...
+
+
+def verify(kernel: Kernel, model: FlatModel, local: Float[Tensor, "K d"], batch: Batch) -> None:
     """Compare the sum of gradients and of clipped gradients of two clients with three records.
 
     The clients' parameters are moved apart, so that no client can pass for the other.
@@ -42,11 +56,11 @@ def verify(
         [_one_backward(model, moved[k], few, k, slot) for k, slot in ((0, 0), (0, 1), (1, 0))]
     )
     norms = gradients.norm(dim=1)
-    _compare(model, stacked.loss_sum_gradient(moved, few)[0], gradients)
+    _compare(model, kernel.loss_sum_gradient(moved, few)[0], gradients)
     clip = float(norms.nan_to_num(posinf=0.0).max()) / 2
     if clip > 0:
         clipped = gradients * (clip / norms.clamp(min=clip))[:, None]
-        _compare(model, stacked.clipped_gradient_sum(moved, few, clip=clip), clipped)
+        _compare(model, kernel.clipped_gradient_sum(moved, few, clip=clip, style="flat"), clipped)
 
 
 def _one_backward(

@@ -173,7 +173,7 @@ def test_a_model_that_changes_its_mind_later():
     turned = Net(lambda net, x, tokens: net.output(x.mean(1)))
     model, local, batch = problem(turned)
     before = clipped(model, local, batch)
-    kernel = gradients._READY[model][local.dtype, local.device]
+    kernel = gradients._READY[model][local.dtype, local.device].free[0]
     kernel.converted.module.how = lambda net, x, tokens: net.output(x.transpose(0, 1)).mean(0)
     with pytest.warns(UserWarning, match="another shape"):
         after = clipped(model, local, batch)
@@ -319,7 +319,7 @@ def test_a_model_is_made_ready_once_and_travels_without(monkeypatch):
 def test_what_was_made_ready_goes_with_the_model():
     model, local, batch = problem(Net(by_mean))
     clipped(model, local, batch)
-    kernel = weakref.ref(gradients._READY[model][local.dtype, local.device])
+    kernel = weakref.ref(gradients._READY[model][local.dtype, local.device].free[0])
     del model
     gc.collect()
     assert kernel() is None
