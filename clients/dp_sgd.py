@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from fedmodel.cohort import Cohort, clipped_gradient_sum
+from fedmodel.cohort.fused import fused_sgd
 from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
 
 __all__ = ["dp_sgd"]
@@ -43,11 +44,23 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
 
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""
+        proximal = float(cohort.config.get("proximal-mu", self.proximal))
+        if self.optimiser == "sgd":
+            fused = fused_sgd(
+                cohort,
+                start,
+                private=True,
+                learning_rate=self.learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                proximal=proximal,
+            )
+            if fused is not None:
+                return fused
         local = start.repeat(cohort.size, 1)
         optimiser = LocalOptimiser(
             self.optimiser, self.learning_rate, self.momentum, self.weight_decay
         )
-        proximal = float(cohort.config.get("proximal-mu", self.proximal))
         for step in cohort.steps:
             batch = cohort.poisson_batch(step)
             gradient = clipped_gradient_sum(cohort, local, batch, clip=cohort.clip)

@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from fedmodel.cohort import Cohort, mean_gradient
+from fedmodel.cohort.fused import fused_sgd
 from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
 
 __all__ = ["sgd"]
@@ -41,11 +42,23 @@ class sgd:  # noqa: N801 - the name in an experiment
 
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""
+        proximal = float(cohort.config.get("proximal-mu", self.proximal))
+        if self.optimiser == "sgd":
+            fused = fused_sgd(
+                cohort,
+                start,
+                private=False,
+                learning_rate=self.learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                proximal=proximal,
+            )
+            if fused is not None:
+                return fused
         local = start.repeat(cohort.size, 1)
         optimiser = LocalOptimiser(
             self.optimiser, self.learning_rate, self.momentum, self.weight_decay
         )
-        proximal = float(cohort.config.get("proximal-mu", self.proximal))
         for step in cohort.steps:
             batch = cohort.shuffled_batch(step)
             gradient = mean_gradient(cohort, local, batch)

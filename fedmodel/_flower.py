@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from jaxtyping import Float
@@ -20,10 +20,12 @@ __all__ = [
     "Layout",
     "Run",
     "arrays_of",
+    "config_of",
     "identify",
     "layout_of",
     "quiet_flower",
     "run_simulation",
+    "teller_of",
     "vector_of",
 ]
 
@@ -50,28 +52,28 @@ class Layout:
         return sum(prod(shape) for shape in self.shapes)
 
 
-class _Rows(dict[str, Array]):
-    """The named arrays of one vector, made when somebody looks."""
+class _Lazy(dict[str, Any]):
+    """A record's contents, made when somebody looks: `made` gives them once."""
 
-    def __init__(self, vector: Tensor, layout: Layout) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.vector: Tensor | None = vector
-        self.layout = layout
+        self.pending = True
 
-    def fill(self) -> dict[str, Array]:
-        if self.vector is not None:
-            flat, self.vector, begin = self.vector.detach().cpu().numpy(), None, 0
-            for name, shape in zip(self.layout.names, self.layout.shapes):
-                count = prod(shape)
-                super().__setitem__(name, Array(flat[begin : begin + count].reshape(shape)))
-                begin += count
+    def made(self) -> Mapping[str, Any]:
+        """The contents."""
+        raise NotImplementedError
+
+    def fill(self) -> dict[str, Any]:
+        if self.pending:
+            self.pending = False
+            super().update(self.made())
         return self
 
-    def __getitem__(self, key: str) -> Array:
+    def __getitem__(self, key: str) -> Any:
         self.fill()
         return super().__getitem__(key)
 
-    def __setitem__(self, key: str, value: Array) -> None:
+    def __setitem__(self, key: str, value: Any) -> None:
         self.fill()
         super().__setitem__(key, value)
 
@@ -97,6 +99,10 @@ class _Rows(dict[str, Array]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        self.fill()
+        return super().__repr__()
+
     def keys(self) -> Any:
         self.fill()
         return super().keys()
@@ -110,10 +116,50 @@ class _Rows(dict[str, Array]):
         return super().items()
 
     def copy(self) -> Any:
-        return _Rows(self.vector, self.layout) if self.vector is not None else dict(self)
+        return dict(self.fill())
 
     def __reduce__(self) -> Any:
         return dict, (dict(self.fill()),)
+
+
+class _Rows(_Lazy):
+    """The named arrays of one vector."""
+
+    def __init__(self, vector: Tensor, layout: Layout) -> None:
+        super().__init__()
+        self.vector, self.layout = vector, layout
+
+    def made(self) -> Mapping[str, Array]:
+        flat, begin, arrays = self.vector.detach().cpu().numpy(), 0, {}
+        for name, shape in zip(self.layout.names, self.layout.shapes):
+            count = prod(shape)
+            arrays[name] = Array(flat[begin : begin + count].reshape(shape))
+            begin += count
+        return arrays
+
+    def copy(self) -> Any:
+        return _Rows(self.vector, self.layout) if self.pending else super().copy()
+
+
+class _Told(_Lazy):
+    """What an object says of itself, and the object as long as nobody looked."""
+
+    def __init__(self, teller: Any, say: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.teller, self.made = teller, say  # type: ignore[method-assign]
+
+
+def config_of(teller: Any, say: Callable[[], Mapping[str, Any]]) -> ConfigRecord:
+    """An ordinary configuration record of what `say` returns, made only if somebody reads it."""
+    record = ConfigRecord()
+    record.__dict__["_data"] = _Told(teller, say)
+    return record
+
+
+def teller_of(record: ConfigRecord) -> Any:
+    """The object that a record is still to be made of; None once it was made."""
+    data = record.__dict__["_data"]
+    return data.teller if isinstance(data, _Told) and data.pending else None
 
 
 def arrays_of(vector: Float[Tensor, " d"], layout: Layout) -> ArrayRecord:
@@ -126,7 +172,7 @@ def arrays_of(vector: Float[Tensor, " d"], layout: Layout) -> ArrayRecord:
 def vector_of(record: ArrayRecord) -> Float[Tensor, " d"]:
     """The parameter vector of an array record, in the record's order, as float32."""
     data = record.__dict__["_data"]
-    if isinstance(data, _Rows) and data.vector is not None:
+    if isinstance(data, _Rows) and data.pending:
         return data.vector
     parts = [array.numpy().reshape(-1).astype(np.float32, copy=False) for array in record.values()]
     return torch.from_numpy(np.concatenate(parts)) if parts else torch.zeros(0)
@@ -135,7 +181,7 @@ def vector_of(record: ArrayRecord) -> Float[Tensor, " d"]:
 def layout_of(record: ArrayRecord) -> Layout:
     """Names and shapes of the arrays of a record."""
     data = record.__dict__["_data"]
-    if isinstance(data, _Rows) and data.vector is not None:
+    if isinstance(data, _Rows) and data.pending:
         return data.layout
     return Layout(tuple(record), tuple(tuple(array.shape) for array in record.values()))
 

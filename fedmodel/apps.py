@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from jaxtyping import Float
 from torch import Tensor
@@ -68,15 +68,24 @@ class CohortApp(ClientApp):
         return Message(replies.answer(0), reply_to=message)
 
     def answer(
-        self, request: Request, partitions: Sequence[int], states: Mapping[int, RecordDict]
+        self,
+        request: Request,
+        partitions: Sequence[int],
+        states: Mapping[int, RecordDict],
+        *,
+        threads: int = 1,
     ) -> Replies:
         """What these clients answer, all at once; their `states` are updated in place."""
         if request.message_type.startswith("evaluate"):
             return self._evaluate(request, np.asarray(partitions))
-        return self._train(request, np.asarray(partitions), states)
+        return self._train(request, np.asarray(partitions), states, threads)
 
     def _train(
-        self, request: Request, partitions: np.ndarray, states: Mapping[int, RecordDict]
+        self,
+        request: Request,
+        partitions: np.ndarray,
+        states: Mapping[int, RecordDict],
+        threads: int,
     ) -> Replies:
         work, nodes = self.workload, request.nodes
         ledgers, declined = self._willing(request, partitions, states)
@@ -94,7 +103,7 @@ class CohortApp(ClientApp):
             work.device,
         )
         start = request.vector.to(work.device)
-        trained = train_cohort(work.behaviour, cohort, start)
+        trained = train_cohort(work.behaviour, cohort, start, threads=threads)
         good, delta, loss = trained.good, trained.delta, trained.loss
         if work.attack is not None and work.dishonest is not None:
             liars = [row for row in good if work.dishonest[cohort.clients[row]]]
@@ -107,15 +116,18 @@ class CohortApp(ClientApp):
                 steps, rate = int(trained.noise_steps[row]), float(cohort.sample_rate[row])
                 ledger = ledgers[rows[row]].charge(float(noise), rate, steps)
                 states[nodes[rows[row]]][LEDGER] = ledger.to_record()
+        models = delta.add_(start)
+        if trained.failures:
+            models, loss = models[good], loss[good]
         metrics = {"num-examples": cohort.sizes[good]}
-        if not work.training.private and not torch.isnan(loss[good]).any():
+        if not work.training.private and not torch.isnan(loss).any():
             # A private client keeps its training loss: it is computed from records without noise.
-            metrics["train_loss"] = loss[good].double().cpu().numpy()
+            metrics["train_loss"] = loss.double().cpu().numpy()
         return Replies(
             [nodes[rows[row]] for row in good],
             request.message_type,
             request.layout,
-            (start + delta[good]).cpu(),
+            models.cpu(),
             metrics,
             failures={nodes[rows[row]]: why for row, why in trained.failures.items()},
             declined=declined,
@@ -188,4 +200,7 @@ def counts_of(
 
 
 def _ledger(state: RecordDict) -> Ledger:
-    return Ledger.from_record(state.config_records[LEDGER]) if LEDGER in state else Ledger()
+    if LEDGER not in state:
+        return Ledger()
+    record = state[LEDGER]  # `state.config_records` would copy all of them
+    return Ledger.from_record(record if isinstance(record, ConfigRecord) else ConfigRecord())

@@ -1,15 +1,17 @@
-"""Loops over arrays as machine code, by numba."""
+"""Loops over arrays as machine code, by numba, on several threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from inspect import unwrap
+from itertools import pairwise
 from typing import Any
 
 from numba import njit
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "in_threads", "inlined"]
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}  # no branch for a division by zero
 
@@ -33,3 +35,23 @@ def compiled(loop: Callable[..., None] | None = None, *, reorder: bool = False) 
         return njit(unwrap(loop), cache=True, **options)
     except RuntimeError:  # there is no directory it may write to: each process compiles for itself
         return njit(unwrap(loop), **options)
+
+
+def in_threads(work: Callable[[slice], None], number: int, threads: int) -> None:
+    """Call `work` with slices that make up ``range(number)``, each on a thread of its own.
+
+    Of use where the work is compiled loops, which let other threads run. The first slice is for the
+    thread that calls.
+    """
+    edges = [number * part // threads for part in range(threads + 1)]
+    slices = [slice(a, b) for a, b in pairwise(edges) if a < b]
+    others = [_pool(threads).submit(work, some) for some in slices[1:]]
+    for some in slices[:1]:
+        work(some)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="fedmodel-loops")

@@ -97,12 +97,6 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             where=source.where("engine", "address"),
             fix='Use [engine] name = "ray", or drop it.',
         )
-    if config.engine.workers and config.engine.name == "inline":
-        raise FedmodelError(
-            "`workers` has no effect on engine 'inline', which is one process",
-            where=source.where("engine", "workers"),
-            fix='Use [engine] name = "ray", or drop it.',
-        )
     if config.engine.device not in ("cpu", *_cuda_devices()):
         raise FedmodelError(
             f"this machine has no device {shown(config.engine.device)}",

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt32
 from torch import Tensor
 
-from fedmodel.compiling import compiled, inlined
+from fedmodel.compiling import compiled, in_threads, inlined
 from fedmodel.errors import FedmodelError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "bits",
     "hash_uniforms",
     "normals",
+    "normals_of_steps",
     "record_keys",
     "secure_normals",
     "shuffles",
@@ -114,12 +115,24 @@ def normals(
     u = (word + 1) / 2^32, times the cosine and the sine of 2 pi (next word) / 2^32. Values reach
     6.66 (beyond lies a share of 3e-11) and are within 1e-6 of the formula.
 
-    For experiments: whoever knows the seed can subtract this noise, see `secure_normals`. Raises
-    FedmodelError for a step outside [0, 2^32) or an `out` that does not fit.
+    For experiments: whoever knows the seed can subtract this noise, see `secure_normals`.
     """
     out = _output((len(keys), _below(34, "count", count)), out)
     _fill_normals(_checked(keys), np.uint32(_below(32, "step", step)), out)
     return out
+
+
+def normals_of_steps(
+    keys: Keys, steps: range, *, out: Float32[np.ndarray, "S K count"], threads: int = 1
+) -> None:
+    """The values of `normals` for consecutive steps, to `out`."""
+    _output(out.shape, out)
+    checked, first = _checked(keys), np.uint32(_below(32, "step", steps.start))
+
+    def fill(rows: slice) -> None:
+        _fill_normals_of_steps(checked, rows.start, rows.stop, first, out)
+
+    in_threads(fill, len(checked), threads)
 
 
 def secure_normals(
@@ -177,8 +190,6 @@ def record_keys(
 
     A hash of the client's stream, the step and the record's number: a record has the same key in
     whatever batch or place it stands. Within a client and step no two records share a key.
-
-    Raises FedmodelError for a step outside [0, 2^32).
     """
     halves = _halves(_checked(keys))
     start = _mix(_mix(halves[:, 0] + _below(32, "step", step)) ^ halves[:, 1])
@@ -188,9 +199,9 @@ def record_keys(
 def hash_uniforms(keys: Int64[Tensor, "*shape"], count: int) -> Float32[Tensor, "*shape count"]:
     """`count` uniform values in [0, 1) for each key: multiples of 2^-24, equal on every device.
 
-    SplitMix64 (Steele et al., OOPSLA 2014) from the hashed key, in plain integer operations: a layer
-    can draw the mask of each record from the record's key, also under `torch.func.vmap`. Keys that
-    are neighbours give independent values, so layer n of a model may use ``keys + n``.
+    SplitMix64 (Steele et al., OOPSLA 2014) from the hashed key, in integer operations: a layer can draw
+    a record's mask from the record's key, also under `torch.func.vmap`. Keys that are neighbours give
+    independent values, so layer n of a model may use ``keys + n``.
     """
     index = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
     words = _mix(_mix(keys)[..., None] + index * _GOLDEN)
@@ -250,8 +261,7 @@ def _mix(x: Any) -> Any:
     return x
 
 
-# Compiled loops. To fill the machine's vectors the inner functions are inlined.
-
+# Compiled loops; what they call is inlined, to fill the machine's vectors.
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -361,6 +371,12 @@ def _fill_normals(keys, step, out):
         last = _box_muller(w0, w1) + _box_muller(w2, w3)
         for lane in range(count % 4):
             line[count - count % 4 + lane] = last[lane]
+
+
+@compiled
+def _fill_normals_of_steps(keys, begin, end, first, out):
+    for place in range(len(out)):
+        _fill_normals(keys[begin:end], np.uint32(first + place), out[place, begin:end])
 
 
 @compiled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,16 @@ from torch import Tensor
 
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort
+from fedmodel.cohort.machine import processor_threads
 from fedmodel.errors import FedmodelError, RunFailed, plugin_fault, user_place, what_failed
 
 __all__ = ["Trained", "falsified", "train_cohort"]
 
 # Parameters, gradients, noise and moments of the clients that train at once: so many vectors each.
-# What single records need is the gradient kernels' own affair.
-COHORT_BYTES, COPIES = 128 << 20, 8
+# What single records need is the gradient kernels' own affair. Small parts stay near the caches.
+COHORT_BYTES, COPIES = 32 << 20, 8
+# Operations of a step below which its share of a thread is not worth the thread (measured).
+STEP_FLOPS = 100e6
 
 NOT_FINITE = (
     "the update is not finite (NaN or infinity in training). Choose a smaller "
@@ -41,26 +46,53 @@ class Trained:
         return [row for row in range(len(self.delta)) if row not in self.failures]
 
 
-def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> Trained:
+def train_cohort(
+    behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"], *, threads: int = 1
+) -> Trained:
     """Let the behaviour train the cohort from the global model.
 
-    1. Split the clients so that a part's parameters and gradients stay under `COHORT_BYTES`.
+    1. Split the clients so that each thread has a part, and a part's parameters and gradients stay
+       under `COHORT_BYTES`. A client's draws do not depend on its company.
     2. A part that raises is repeated client by client: only whoever raises alone has failed.
     3. An update that is not finite is a failure.
 
     Raises:
         RunFailed: the behaviour returns another shape, or draws noise that no accountant covers.
     """
-    size = max(1, COHORT_BYTES // (4 * cohort.model.size * COPIES))
-    if size < cohort.size:
-        return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=size)])
+    most = max(1, COHORT_BYTES // (4 * cohort.model.size * COPIES))
+    number = -(-cohort.size // most)
+    # A thread with little to compute would spend its time on the way to it: clients of small models
+    # leave the threads to compiled loops.
+    flops = 6 * cohort.model.size * cohort.training.batch_size * min(most, cohort.size)
+    spread = 1
+    if flops > threads * STEP_FLOPS:
+        number = min(cohort.size, -(-number // threads) * threads)
+        spread = min(threads, number)
+    cohort = replace(cohort, threads=threads // spread)
+    parts = list(cohort.parts(clients=-(-cohort.size // number)))
+
+    def train(part: Cohort) -> Trained:
+        return _train_part(behaviour, part, start)
+
+    with processor_threads(threads // spread if spread > 1 else 1):
+        if spread == 1:
+            return _joined([train(part) for part in parts])
+        return _joined(list(_pool(threads).map(train, parts)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="fedmodel")
+
+
+def _train_part(behaviour: Any, cohort: Cohort, start: Tensor) -> Trained:
     try:
         delta = _train(behaviour, cohort, start)
     except FedmodelError:
         raise
     except Exception as error:
         if cohort.size > 1:
-            return _joined([train_cohort(behaviour, p, start) for p in cohort.parts(clients=1)])
+            return _joined([_train_part(behaviour, p, start) for p in cohort.parts(clients=1)])
         delta = start.new_zeros(1, cohort.model.size)
         failures = {0: plugin_fault(error)}
     else:
@@ -136,6 +168,8 @@ def _finite(delta: Float[Tensor, "K d"]) -> Bool[Tensor, " K"]:
 
 
 def _joined(parts: list[Trained]) -> Trained:
+    if len(parts) == 1:
+        return parts[0]
     starts = np.cumsum([0, *(len(part.delta) for part in parts)])
     return Trained(
         torch.cat([part.delta for part in parts]),

@@ -2,7 +2,7 @@
 
 from fedmodel.cohort.cohort import Batch, Cohort, LocalTraining
 from fedmodel.cohort.gradients import clipped_gradient_sum, mean_gradient
-from fedmodel.cohort.memory import keep_freed_memory
+from fedmodel.cohort.machine import keep_freed_memory
 from fedmodel.cohort.model import FlatModel
 
 __all__ = [

@@ -6,7 +6,8 @@ of machine code, with a BLAS product for each layer, and no row is padding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +25,14 @@ __all__ = ["Chain"]
 
 # Beyond this many parameters the arithmetic rules, and torch's products are as good.
 MOST_PARAMETERS = 200_000
-BUFFER_BYTES = 8 << 20  # for what the layers give out: so many clients go together
+BUFFER_BYTES = 16 << 20  # for what the layers give out: so many clients go together
 _ACTIVATIONS: dict[type[nn.Module], int] = {
     nn.ReLU: loops.RELU,
     nn.Tanh: loops.TANH,
     nn.Sigmoid: loops.SIGMOID,
 }
+
+Scale = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # squared norms of records to factors
 
 
 class _Layer(NamedTuple):
@@ -64,10 +67,14 @@ class Chain:
         self.width = sum(layer.inputs + layer.outputs for layer in self.layers)
 
     def loss_sum_gradient(
-        self, local: Float[Tensor, "K d"], batch: Batch
+        self,
+        local: Float[Tensor, "K d"],
+        batch: Batch,
+        *,
+        weight: Float[Tensor, " K"] | None = None,
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
-        """Gradient and value of each client's summed loss over its records in the batch."""
-        return self._gradient(local, batch, None, "flat")
+        """Gradient, times each client's `weight`, and value of the summed loss over its records."""
+        return self._gradient(local, batch, weight, None)
 
     def clipped_gradient_sum(
         self,
@@ -78,47 +85,45 @@ class Chain:
         style: ClippingStyle = "flat",
     ) -> Float[Tensor, "K d"]:
         """Sum over a client's records of the gradient, each scaled to the bound."""
-        return self._gradient(local, batch, clip, style)[0]
+        return self._gradient(local, batch, None, partial(record_factors, clip=clip, style=style))[
+            0
+        ]
 
     def _gradient(
-        self, local: Tensor, batch: Batch, clip: float | None, style: ClippingStyle
+        self, local: Tensor, batch: Batch, weight: Tensor | None, scale: Scale | None
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
         parameters = local.detach().contiguous().numpy()
-        x = batch.x.to(local.dtype).flatten(0, 1).contiguous().numpy()
-        y, present = batch.y.flatten().contiguous().numpy(), batch.present.contiguous().numpy()
         total, loss = np.empty_like(parameters), np.empty(len(parameters), parameters.dtype)
-        record = parameters.itemsize * self.width * max(1, present.shape[1])
-        size = max(1, BUFFER_BYTES // record)
+        x = batch.x.flatten(0, 1).to(local.dtype).contiguous().numpy()
+        y, present = batch.y.flatten().contiguous().numpy(), batch.present.contiguous().numpy()
+        row = parameters.itemsize * self.width * max(1, present.shape[1])
+        size = max(1, BUFFER_BYTES // row)
         for first in range(0, len(parameters), size):
             some = slice(first, first + size)
             rows = np.flatnonzero(present[some])
-            ends = np.cumsum(np.count_nonzero(present[some], axis=1))
+            counts = np.count_nonzero(present[some], axis=1)
+            starts = np.concatenate([[0], np.cumsum(counts)])
             kept = np.empty(len(rows) * self.width, parameters.dtype)
-            loops.run(
-                parameters[some],
-                x,
-                y,
-                rows + first * present.shape[1],
-                ends,
-                self.table,
-                kept,
-                loss[some],
-            )
-            factors = np.ones((len(self.layers), len(rows)), parameters.dtype)
-            if clip is not None:
-                squared = np.empty((2, *factors.shape), parameters.dtype)
-                loops.square(self.table, kept, squared)
-                found = record_factors(self._by_name(squared), clip=clip, style=style)
-                factors = torch.stack([found[name] for name in self.weights]).numpy()
-            loops.sum_up(ends, self.table, kept, factors, total[some])
+            rows += first * present.shape[1]
+            form = starts, self.table, self.width, kept
+            loops.run(parameters[some], x, y, rows, *form, loss[some])
+            factors = np.ones((len(rows), len(self.layers)), parameters.dtype)
+            if scale is not None:
+                squared = np.empty((len(rows), 2, len(self.layers)), parameters.dtype)
+                loops.square(*form, squared)
+                factors = self._factors(squared, scale)
+            if weight is not None:
+                factors *= np.repeat(weight[some].to(local.dtype).numpy(), counts)[:, None]
+            loops.add(*form, factors, total[some])
         return torch.from_numpy(total), torch.from_numpy(loss)
 
-    def _by_name(self, squared: np.ndarray) -> Mapping[str, Float[Tensor, " R"]]:
-        """The squared norms of each record's gradient, parameter by parameter."""
-        outputs, both = torch.from_numpy(squared)
-        named = dict(zip(self.weights, both))
-        named.update((name, own) for name, own in zip(self.biases, outputs) if name is not None)
-        return named
+    def _factors(self, squared: np.ndarray, scale: Scale) -> np.ndarray:
+        """From the squared norms of each record's gradients to a factor a layer, ``[R, L]``."""
+        of_biases, of_weights = torch.from_numpy(squared).unbind(1)
+        named = dict(zip(self.weights, of_weights.unbind(1)))
+        biases = zip(self.biases, of_biases.unbind(1))
+        found = scale({**named, **{name: own for name, own in biases if name is not None}})
+        return torch.stack([found[name] for name in self.weights], 1).numpy()
 
 
 def _layers(model: FlatModel) -> list[_Layer]:

@@ -73,6 +73,7 @@ class Cohort:
     round: int
     config: Mapping[str, Any] = field(default_factory=dict)  # what the strategy sent along
     device: str = "cpu"
+    threads: int = 1  # that compiled loops may use
     # What was really done, noted as it happens: the ledger charges this, not what was planned.
     noise_steps: np.ndarray = field(init=False)  # [K]
     poisson_steps: np.ndarray = field(init=False)  # [K]
@@ -124,34 +125,46 @@ class Cohort:
 
     @cached_property
     def expected_batch_size(self) -> Float[Tensor, " K"]:
-        """Mean number of records in a Poisson batch, q n."""
-        values = self.sample_rate * self.sizes
+        """Mean number of records in a Poisson batch, q n; 1 for a client without records."""
+        values = np.maximum(self.sample_rate * self.sizes, 1.0)
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
     def shuffled_batch(self, step: int) -> Batch:
         """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
+        return self._batch(self.shuffled_records(step), step)
+
+    def shuffled_records(self, step: int) -> Int[np.ndarray, "K B"]:
+        """The numbers of those records within their client; -1 for none."""
         width = self.training.batch_size
         last = int((step // np.maximum(-(-self.sizes // width), 1)).max())  # epoch of any client
         orders = self._orders(last)
-        records = batches.shuffled(orders, self.sizes, self.num_steps, width=width, step=step)
-        return self._batch(records, step)
+        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, step=step)
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
+        return self._batch(self.poisson_records(step), step)
+
+    def poisson_records(self, step: int) -> Int[np.ndarray, "K B"]:
+        """The numbers of those records within their client; -1 for none. Noted as a step."""
         drawn = randomness.uniforms(self._keys("poisson"), int(self.sizes.max()), step=step)
         self.poisson_steps[:] += step < self.num_steps
-        return self._batch(
-            batches.poisson(drawn, self.sample_rate, self.sizes, self.num_steps, step=step), step
-        )
+        return batches.poisson(drawn, self.sample_rate, self.sizes, self.num_steps, step=step)
 
     def normal(self, step: int, like: Float[Tensor, "K d"]) -> Float[Tensor, "K d"]:
         """Standard normal noise for each client's step. Noted: each call is a step that is charged."""
-        self.noise_steps[:] += step < self.num_steps
-        if self.training.noise == "secure":
-            drawn = randomness.secure_normals(tuple(like.shape))
-        else:
-            drawn = randomness.normals(self._keys("noise"), like.shape[1], step=step)
+        drawn = np.empty(like.shape, np.float32)
+        self.draw_normals(range(step, step + 1), drawn[None])
         return torch.from_numpy(drawn).to(like)
+
+    def draw_normals(self, steps: range, out: Float[np.ndarray, "S K d"]) -> None:
+        """The same for several steps, to `out`."""
+        for step in steps:
+            self.noise_steps[:] += step < self.num_steps
+        if self.training.noise == "secure":
+            randomness.secure_normals(out.shape, out=out)
+            return
+        keys = self._keys("noise")
+        randomness.normals_of_steps(keys, steps, out=out, threads=self.threads)
 
     def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
         """Add to the clients' training loss: summed loss over so many records."""
@@ -167,6 +180,18 @@ class Cohort:
         """The same cohort in pieces of at most so many clients."""
         for first in range(0, self.size, clients):
             yield replace(self, clients=self.clients[first : first + clients])
+
+    @cached_property
+    def rows(self) -> tuple[np.ndarray, Int[np.ndarray, " N"], Int[np.ndarray, " K"]]:
+        """The clients' training records among N rows ``x [N, ...]`` and ``y [N]``: each one's first row."""
+        x, y, first = self.data.x, self.data.y, self._bounds[:, 0]
+        if not isinstance(x, Tensor):  # records that are made when they are asked for
+            ends = np.cumsum(self.sizes)
+            offset = np.arange(self.sizes.sum()) - np.repeat(ends - self.sizes, self.sizes)
+            wanted = torch.from_numpy(np.repeat(first, self.sizes) + offset)
+            x, y = x.index_select(0, wanted), y.index_select(0, wanted)
+            first = ends - self.sizes
+        return x.contiguous().numpy(), y.contiguous().numpy(), np.ascontiguousarray(first)
 
     @cached_property
     def _bounds(self) -> np.ndarray:

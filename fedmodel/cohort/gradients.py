@@ -29,7 +29,7 @@ from fedmodel.cohort.verification import Kernel, verify
 if TYPE_CHECKING:
     from fedmodel.cohort.cohort import Batch, Cohort
 
-__all__ = ["clipped_gradient_sum", "loss_sum_gradient", "mean_gradient"]
+__all__ = ["chain_of", "clipped_gradient_sum", "loss_sum_gradient", "mean_gradient"]
 
 # Per-record gradients that `torch.func` holds at once. Small enough to stay near the caches, large
 # enough that Python's share is small (measured on two cores with an MLP of 4,000 parameters).
@@ -43,10 +43,11 @@ def mean_gradient(
 
     The losses are noted in the cohort as the clients' training loss.
     """
-    total, loss = loss_sum_gradient(cohort.model, local, batch)
     number = batch.present.sum(1)
+    weight = number.clamp(min=1).to(local.dtype).reciprocal_()
+    mean, loss = loss_sum_gradient(cohort.model, local, batch, weight=weight)
     cohort.note_loss(loss, number)
-    return total.div_(number.clamp(min=1)[:, None])
+    return mean
 
 
 def clipped_gradient_sum(
@@ -74,15 +75,19 @@ def clipped_gradient_sum(
 
 
 def loss_sum_gradient(
-    model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
+    model: FlatModel,
+    local: Float[Tensor, "K d"],
+    batch: Batch,
+    *,
+    weight: Float[Tensor, " K"] | None = None,
 ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
-    """Gradient and value of each client's summed loss over its records in the batch."""
+    """Gradient, times each client's `weight`, and value of the summed loss over its records."""
     with _kernel(model, local, batch) as kernel:
         try:
-            return kernel.loss_sum_gradient(local, batch)
+            return kernel.loss_sum_gradient(local, batch, weight=weight)
         except NotStacked as reason:
             _give_up(model, local, reason)
-    return loss_sum_gradient(model, local, batch)
+    return loss_sum_gradient(model, local, batch, weight=weight)
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,12 @@ class _Functional:
 
     model: FlatModel
 
-    def loss_sum_gradient(self, local: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss_sum_gradient(
+        self, local: Tensor, batch: Batch, *, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         with _PREPARING:
-            return functional.loss_sum_gradient(self.model, local, batch)
+            gradient, loss = functional.loss_sum_gradient(self.model, local, batch)
+        return gradient if weight is None else gradient.mul_(weight[:, None]), loss
 
     def clipped_gradient_sum(
         self, local: Tensor, batch: Batch, *, clip: float, style: ClippingStyle
@@ -108,6 +116,7 @@ class _Functional:
 class _Kernels:
     """Kernels of one kind for one model: a thread that trains has one to itself."""
 
+    first: Kernel
     make: Callable[[FlatModel], Kernel]
     free: list[Kernel]
 
@@ -141,6 +150,16 @@ def _kernel(model: FlatModel, local: Tensor, batch: Batch) -> Iterator[Kernel]:
     kernels.free.append(kernel)
 
 
+def chain_of(cohort: Cohort, local: Float[Tensor, "K d"]) -> Chain | None:
+    """The compiled kernel of the cohort's model, tried out; None where it has another."""
+    kind = local.dtype, local.device
+    if kind not in _READY.get(cohort.model, {}):
+        with _kernel(cohort.model, local, cohort.shuffled_batch(0)):
+            pass
+    kernels = _READY[cohort.model][kind]
+    return kernels.first if kernels and isinstance(kernels.first, Chain) else None
+
+
 def _prepared(model: FlatModel, local: Tensor, batch: Batch) -> _Kernels | None:
     """Kernels of the first kind that computes this model as one backward pass a record does."""
     example, like = batch.x.flatten(0, 1)[[0, -1]], local.new_empty(0)
@@ -152,7 +171,7 @@ def _prepared(model: FlatModel, local: Tensor, batch: Batch) -> _Kernels | None:
             if kind is StackedModel:
                 _tell(model, reason)
         else:
-            return _Kernels(partial(kind, example=example, like=like), [kernel])
+            return _Kernels(kernel, partial(kind, example=example, like=like), [kernel])
     return None
 
 

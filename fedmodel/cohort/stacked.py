@@ -56,10 +56,15 @@ class StackedModel:
         self.flops, self.elements = self._observe(example, like)
 
     def loss_sum_gradient(
-        self, local: Float[Tensor, "K d"], batch: Batch
+        self,
+        local: Float[Tensor, "K d"],
+        batch: Batch,
+        *,
+        weight: Float[Tensor, " K"] | None = None,
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
-        """Gradient and value of each client's summed loss over its records in the batch."""
-        return self._gradient(local, batch, None)
+        """Gradient, times each client's `weight`, and value of the summed loss over its records."""
+        gradient, loss = self._gradient(local, batch, None)
+        return gradient if weight is None else gradient.mul_(weight[:, None]), loss
 
     def clipped_gradient_sum(
         self,

@@ -25,7 +25,11 @@ class Kernel(Protocol):
     """What computes the gradients of a cohort."""
 
     def loss_sum_gradient(
-        self, local: Float[Tensor, "K d"], batch: Batch
+        self,
+        local: Float[Tensor, "K d"],
+        batch: Batch,
+        *,
+        weight: Float[Tensor, " K"] | None = None,
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]: ...
 
     def clipped_gradient_sum(

@@ -27,7 +27,7 @@ def grid_named(
     if name == "inline":
         from fedmodel.grids.inline import InlineGrid
 
-        return InlineGrid(app, **arguments)
+        return InlineGrid(app, threads=workers, **arguments)
     if name == "ray":
         from fedmodel.grids.ray import RayGrid
 

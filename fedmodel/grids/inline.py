@@ -1,4 +1,4 @@
-"""The round as one cohort in this process."""
+"""The round as one cohort in this process, on all its cores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmodel._flower import identify
+from fedmodel.cohort.machine import available_cores, keep_freed_memory
 from fedmodel.errors import plugin_fault
 from fedmodel.grids.local import FIRST_NODE, AnswersCohorts, LocalGrid, context_of
 from fedmodel.messages import FAILED, Replies, requests
@@ -17,12 +18,16 @@ __all__ = ["InlineGrid", "answer_one"]
 
 
 class InlineGrid(LocalGrid):
-    """Clients execute here: one that answers cohorts all at once, any other ClientApp one message after the other."""
+    """Clients execute here: one that answers cohorts all at once, any other ClientApp one message after the other.
 
-    def __init__(self, app: ClientApp, *, num_clients: int) -> None:
+    A cohort trains on `threads` threads; the default is one for each core that this process may use.
+    """
+
+    def __init__(self, app: ClientApp, *, num_clients: int, threads: int | None = None) -> None:
         super().__init__(num_clients)
         identify()
-        self.app = app
+        keep_freed_memory()
+        self.app, self.threads = app, threads or available_cores()
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -30,7 +35,12 @@ class InlineGrid(LocalGrid):
         identify()
         if isinstance(self.app, AnswersCohorts):
             parts = [
-                self.app.answer(request, [n - FIRST_NODE for n in request.nodes], self.states)
+                self.app.answer(
+                    request,
+                    [n - FIRST_NODE for n in request.nodes],
+                    self.states,
+                    threads=self.threads,
+                )
                 for request in requests(messages)
             ]
             return Replies.merge(parts) if parts else []

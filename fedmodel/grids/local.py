@@ -24,7 +24,12 @@ class AnswersCohorts(Protocol):
     """A ClientApp that can be asked for all clients at once, and updates their states in place."""
 
     def answer(
-        self, request: Request, partitions: Sequence[int], states: Mapping[int, RecordDict]
+        self,
+        request: Request,
+        partitions: Sequence[int],
+        states: Mapping[int, RecordDict],
+        *,
+        threads: int = 1,
     ) -> Replies: ...
 
 

@@ -13,6 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmodel._flower import identify, quiet_flower
+from fedmodel.cohort.machine import keep_freed_memory
 from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.grids.inline import answer_one
 from fedmodel.grids.local import FIRST_NODE, AnswersCohorts, LocalGrid
@@ -28,6 +29,7 @@ class Worker:
 
     def __init__(self, app: ClientApp, num_clients: int) -> None:
         torch.set_num_threads(1)
+        keep_freed_memory()
         identify()
         quiet_flower()
         self.app, self.num_clients = app, num_clients

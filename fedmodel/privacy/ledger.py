@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord
 
+from fedmodel._flower import config_of, teller_of
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import check_setting
 
@@ -44,14 +45,19 @@ class Ledger:
         return self.steps + steps <= max_steps
 
     def to_record(self) -> ConfigRecord:
-        """As plain lists, for the client's state."""
+        """As plain lists, for the client's state; they are made when they are read."""
+        return config_of(self, self._lists)
+
+    def _lists(self) -> dict[str, list[float] | list[int] | int]:
         columns = zip(*self.entries, strict=True) if self.entries else ((), (), ())
         lists = {key: list(column) for key, column in zip(COLUMNS, columns, strict=True)}
-        return ConfigRecord({**lists, "rounds": self.rounds})
+        return {**lists, "rounds": self.rounds}
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> Ledger:
         """Read what `to_record` wrote. A damaged record is an error, never an empty ledger."""
+        if isinstance(ledger := teller_of(record), cls):
+            return ledger
         try:
             columns = [list(record[key]) for key in COLUMNS]  # type: ignore[arg-type]
             entries = tuple((float(a), float(b), int(c)) for a, b, c in zip(*columns, strict=True))

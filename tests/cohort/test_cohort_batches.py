@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmodel import randomness
-from fedmodel.cohort import Cohort, FlatModel, LocalTraining, memory
+from fedmodel.cohort import Cohort, FlatModel, LocalTraining, machine
 from fedmodel.types import Card, FederatedData
 
 
@@ -75,6 +75,6 @@ def test_a_model_without_dropout_draws_no_keys():
 
 
 def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
-    assert memory.keep_freed_memory() == (memory.platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
-    assert memory.keep_freed_memory() is False
+    assert machine.keep_freed_memory() == (machine.platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
+    assert machine.keep_freed_memory() is False

@@ -1,5 +1,7 @@
 """Chains of linear layers in compiled code, against one backward pass a record."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from cohort.oracle import record_gradient
@@ -20,7 +22,7 @@ ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity]
 
 def chain_of(widths, activations, bias=True):
     layers = []
-    for place, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
+    for place, (inputs, outputs) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(inputs, outputs, bias=bias))
         if place < len(widths) - 2:
             layers.append(activations[place % len(activations)]())

@@ -449,13 +449,6 @@ COMBINATIONS = {
         'name = "ray"',
         "address",
     ),
-    "workers in one process": (
-        "",
-        f"{ENGINE}workers = 2\n",
-        "`workers` has no effect",
-        'name = "ray"',
-        "workers",
-    ),
     "a device that is not there": (
         "",
         ENGINE + 'device = "gpu7"\n',
