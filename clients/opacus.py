@@ -37,6 +37,7 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
     weight_decay: NonNegativeFloat = 0.0
 
     private: ClassVar[bool] = True
+    own_gradients: ClassVar[bool] = True  # by neither kernel of the cohort
 
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""

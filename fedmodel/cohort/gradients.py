@@ -15,11 +15,12 @@ from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.model import FlatModel
 from fedmodel.cohort.stacked import NotStacked, StackedModel
 from fedmodel.cohort.verification import verify
+from fedmodel.errors import what_failed
 
 if TYPE_CHECKING:
     from fedmodel.cohort.cohort import Batch, Cohort
 
-__all__ = ["clipped_gradient_sum", "loss_sum_gradient", "mean_gradient"]
+__all__ = ["clipped_gradient_sum", "loss_sum_gradient", "mean_gradient", "why_functional"]
 
 # Per-record gradients that `torch.func` holds at once. Small enough to stay near the caches, large
 # enough that Python's share is small (measured on two cores with an MLP of 4,000 parameters).
@@ -79,8 +80,8 @@ def loss_sum_gradient(
     return functional.loss_sum_gradient(model, local, batch)
 
 
-# The models made ready so far, beside them so that a model travels to other processes without.
-_Ready = dict[tuple[torch.dtype, torch.device], StackedModel | None]
+# The models made ready so far, or why they are not; beside them so that a model travels without.
+_Ready = dict[tuple[torch.dtype, torch.device], StackedModel | str]
 _READY: WeakKeyDictionary[FlatModel, _Ready] = WeakKeyDictionary()
 
 
@@ -95,12 +96,19 @@ def _stacked(model: FlatModel, local: Tensor, batch: Batch) -> StackedModel | No
             ready[kind] = stacked
         except Exception as reason:  # whatever a user's module raises where its layers are replaced
             _give_up(model, local, reason)
-    return ready[kind]
+    found = ready[kind]
+    return found if isinstance(found, StackedModel) else None
+
+
+def why_functional(model: FlatModel, local: Tensor) -> str:
+    """Why a model of which such parameters were trained is computed by `torch.func`; "" if it is not."""
+    found = _READY.get(model, {}).get((local.dtype, local.device), "")
+    return found if isinstance(found, str) else ""
 
 
 def _give_up(model: FlatModel, local: Tensor, reason: Exception) -> None:
-    _READY[model][local.dtype, local.device] = None
-    told = str(reason) if isinstance(reason, NotStacked) else f"{type(reason).__name__}: {reason}"
+    told = str(reason) if isinstance(reason, NotStacked) else what_failed(reason)
+    _READY[model][local.dtype, local.device] = told
     warnings.warn(
         f"{type(model.module).__name__} trains by torch.func, correct but slower: {told}",
         stacklevel=3,
