@@ -59,7 +59,7 @@ class _Client:
         from opacus.optimizers import DPOptimizer
 
         self.model, self.row = cohort.model, row
-        module = deepcopy(cohort.model.module).train()
+        module = deepcopy(cohort.model.module).train().to(start.device)
         module.load_state_dict(cohort.model.state_dict(start))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of hooks on inputs without gradient: they are data

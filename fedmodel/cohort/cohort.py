@@ -204,7 +204,7 @@ class Cohort:
         real = np.maximum(records, 0)
         # A client without records in its split still needs a row to point at.
         rows = np.minimum(self._bounds[:, :1] + real, len(self.data.y) - 1)
-        index, shape = torch.from_numpy(rows.ravel()), records.shape
+        index, shape = torch.from_numpy(rows.ravel()).to(self.data.x.device), records.shape
         if self.model.has_dropout:
             keys = randomness.record_keys(self._keys("dropout"), real, step=step)
         else:

@@ -80,9 +80,15 @@ def loss_sum_gradient(
     return functional.loss_sum_gradient(model, local, batch)
 
 
-# The models made ready so far, or why they are not; beside them so that a model travels without.
-_Ready = dict[tuple[torch.dtype, torch.device], StackedModel | str]
+# The models made ready so far, beside them so that a model travels to other processes without.
+_Ready = dict[tuple[torch.dtype, torch.device], StackedModel | None]
 _READY: WeakKeyDictionary[FlatModel, _Ready] = WeakKeyDictionary()
+_WHY: WeakKeyDictionary[FlatModel, str] = WeakKeyDictionary()
+
+
+def why_functional(model: FlatModel) -> str:
+    """Why a model is computed by `torch.func`; "" as long as it is not."""
+    return _WHY.get(model, "")
 
 
 def _stacked(model: FlatModel, local: Tensor, batch: Batch) -> StackedModel | None:
@@ -96,19 +102,12 @@ def _stacked(model: FlatModel, local: Tensor, batch: Batch) -> StackedModel | No
             ready[kind] = stacked
         except Exception as reason:  # whatever a user's module raises where its layers are replaced
             _give_up(model, local, reason)
-    found = ready[kind]
-    return found if isinstance(found, StackedModel) else None
-
-
-def why_functional(model: FlatModel, local: Tensor) -> str:
-    """Why a model of which such parameters were trained is computed by `torch.func`; "" if it is not."""
-    found = _READY.get(model, {}).get((local.dtype, local.device), "")
-    return found if isinstance(found, str) else ""
+    return ready[kind]
 
 
 def _give_up(model: FlatModel, local: Tensor, reason: Exception) -> None:
-    told = str(reason) if isinstance(reason, NotStacked) else what_failed(reason)
-    _READY[model][local.dtype, local.device] = told
+    _READY[model][local.dtype, local.device] = None
+    told = _WHY[model] = str(reason) if isinstance(reason, NotStacked) else what_failed(reason)
     warnings.warn(
         f"{type(model.module).__name__} trains by torch.func, correct but slower: {told}",
         stacklevel=3,

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from fedmodel.cohort.cohort import Batch
 from fedmodel.cohort.dropout import dropout_keys
 from fedmodel.cohort.model import FlatModel
+from fedmodel.cohort.precision import exact
 from fedmodel.cohort.stacked import NotStacked, StackedModel
 
 __all__ = ["verify"]
@@ -17,6 +18,7 @@ __all__ = ["verify"]
 TOLERANCE = 1e-3  # relative; what goes wrong in a model's structure is no matter of rounding
 
 
+@exact()
 def verify(
     stacked: StackedModel, model: FlatModel, local: Float[Tensor, "K d"], batch: Batch
 ) -> None:
