@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.cohort import Batch, Cohort
 from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.precision import products
 
 __all__ = ["opacus_dp_sgd"]
 
@@ -47,7 +48,8 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
             noise = cohort.normal(step, start.expand(cohort.size, -1))
             for row, client in enumerate(clients):
                 if batch.active[row, 0]:
-                    client.step(batch, noise[row])
+                    with products("float32", start.device):
+                        client.step(batch, noise[row])
         return torch.stack([client.local() - start for client in clients])
 
 
