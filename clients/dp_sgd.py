@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from fedmodel.cohort import Cohort, clipped_gradient_sum
+from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.fused import fused_sgd
 from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
 
@@ -23,6 +24,12 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     1. Take each record with probability q = min(1, batch_size / n) (Poisson sampling).
     2. Clip each record's gradient to the norm `clip` of the experiment's [privacy]; add up.
     3. Add normal noise of standard deviation `noise multiplier * clip`; divide by q n.
+
+    `clipping` is the style of step 2: "flat" scales the whole gradient down to `clip`; "per_layer" each
+    of the L layers' part to ``clip / sqrt(L)`` (McMahan et al., ICLR 2018); "automatic" every gradient
+    to ``clip / (norm + 0.01)`` times itself, small ones up (Bu et al., NeurIPS 2023, AUTO-S). In all
+    of them the scaled gradient has norm `clip` at most, which is the sensitivity of the sum to one
+    record, added or removed: the noise is the same.
 
     `batch_size` is the expected size. An epoch is ceil(n / batch_size) steps; an empty batch still
     takes its noisy step. Terms without records (proximal, weight decay) join after the noise.
@@ -39,13 +46,14 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     momentum: NonNegativeFloat = 0.0
     weight_decay: NonNegativeFloat = 0.0
     proximal: NonNegativeFloat = 0.0
+    clipping: ClippingStyle = "flat"
 
     private: ClassVar[bool] = True
 
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""
         proximal = float(cohort.config.get("proximal-mu", self.proximal))
-        if self.optimiser == "sgd":
+        if self.optimiser == "sgd" and self.clipping == "flat":
             fused = fused_sgd(
                 cohort,
                 start,
@@ -63,7 +71,9 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
         )
         for step in cohort.steps:
             batch = cohort.poisson_batch(step)
-            gradient = clipped_gradient_sum(cohort, local, batch, clip=cohort.clip)
+            gradient = clipped_gradient_sum(
+                cohort, local, batch, clip=cohort.clip, style=self.clipping
+            )
             gradient = add_noise(cohort, gradient, step)
             gradient /= cohort.expected_batch_size[:, None]
             if proximal:

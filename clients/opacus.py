@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.cohort import Batch, Cohort
 from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.precision import products
 
 __all__ = ["opacus_dp_sgd"]
 
@@ -37,6 +38,7 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
     weight_decay: NonNegativeFloat = 0.0
 
     private: ClassVar[bool] = True
+    own_gradients: ClassVar[bool] = True  # by neither kernel of the cohort
 
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""
@@ -46,7 +48,8 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
             noise = cohort.normal(step, start.expand(cohort.size, -1))
             for row, client in enumerate(clients):
                 if batch.active[row, 0]:
-                    client.step(batch, noise[row])
+                    with products("float32", start.device):
+                        client.step(batch, noise[row])
         return torch.stack([client.local() - start for client in clients])
 
 
@@ -58,7 +61,7 @@ class _Client:
         from opacus.optimizers import DPOptimizer
 
         self.model, self.row = cohort.model, row
-        module = deepcopy(cohort.model.module).train()
+        module = deepcopy(cohort.model.module).train().to(start.device)
         module.load_state_dict(cohort.model.state_dict(start))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of hooks on inputs without gradient: they are data

@@ -186,8 +186,10 @@ def layout_of(record: ArrayRecord) -> Layout:
     return Layout(tuple(record), tuple(tuple(array.shape) for array in record.values()))
 
 
-def run_simulation(server: Any, client: Any, num_clients: int, *, cores: int) -> None:
-    """Flower's Simulation Engine, one core a client, quietly. Returns when the ServerApp does."""
+def run_simulation(
+    server: Any, client: Any, num_clients: int, *, cores: int, gpus: float = 0.0
+) -> None:
+    """Flower's Simulation Engine, one core and a share of a GPU a client, quietly. Returns when the ServerApp does."""
     from flwr.simulation import run_simulation as run
 
     # It calls itself deprecated in favour of `flwr run`, which returns nothing to its caller.
@@ -197,7 +199,7 @@ def run_simulation(server: Any, client: Any, num_clients: int, *, cores: int) ->
         client,
         num_clients,
         backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            "client_resources": {"num_cpus": 1, "num_gpus": gpus},
             "init_args": {"num_cpus": cores, "log_to_driver": False, "include_dashboard": False},
         },
     )

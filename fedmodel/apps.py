@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
+from fedmodel.cohort.placement import on_device
 from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
@@ -58,6 +60,11 @@ class CohortApp(ClientApp):
         def evaluate(message: Message, context: Context) -> Message:
             return self._one(message, context)
 
+    @cached_property
+    def data(self) -> FederatedData:
+        """The records where this process trains, brought there when it is first asked to."""
+        return on_device(self.workload.data, self.workload.device)
+
     def __reduce__(self) -> Any:
         return CohortApp, (self.workload,)
 
@@ -94,7 +101,7 @@ class CohortApp(ClientApp):
             return Replies([], request.message_type, request.layout, declined=declined)
         cohort = Cohort(
             partitions[rows],
-            work.data,
+            self.data,
             work.model,
             work.training,
             work.seed,
@@ -103,6 +110,7 @@ class CohortApp(ClientApp):
             work.device,
         )
         start = request.vector.to(work.device)
+        threads = threads if work.device == "cpu" else 1  # a GPU takes one after the other
         trained = train_cohort(work.behaviour, cohort, start, threads=threads)
         good, delta, loss = trained.good, trained.delta, trained.loss
         if work.attack is not None and work.dishonest is not None:
@@ -155,8 +163,8 @@ class CohortApp(ClientApp):
         for split in work.splits:
             counts = counts_of(
                 work.model,
-                request.vector.to(work.device),
-                work.data,
+                request.vector,
+                self.data,
                 partitions=partitions,
                 split=split,
                 device=work.device,
@@ -182,14 +190,14 @@ def counts_of(
     split: Split,
     device: str = "cpu",
 ) -> Any:
-    """The counts of one model at some clients' records of a split, one row a client."""
+    """The counts of one model at some clients' records of a split, one row a client; predicted on `device`."""
     sizes = data.sizes(split).numpy()[partitions]
     starts = np.array([data.rows(int(k), split).start for k in partitions], dtype=np.int64)
     client = np.repeat(np.arange(len(partitions)), sizes)
     offset = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows = torch.from_numpy(starts[client] + offset)
     return count(
-        model.predict(vector, data.x[rows].to(device)),
+        model.predict(vector.to(device), data.x[rows]),
         data.y[rows],
         data.cell()[rows],
         torch.from_numpy(client),

@@ -14,7 +14,8 @@ from flwr.serverapp.strategy import Strategy
 from fedmodel._flower import Layout
 from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
-from fedmodel.cohort import FlatModel, LocalTraining
+from fedmodel.cohort import Cohort, FlatModel, LocalTraining
+from fedmodel.cohort.trial import tried
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import federate
@@ -94,7 +95,8 @@ def _build(config: Config, source: Source) -> Built:
     )
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
-    model = FlatModel(_model(bound.model, clean, config.seed))
+    module = _model(bound.model, clean, config.seed)
+    model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
     training, plans = _plan(config, behaviour, data)
     splits: tuple[Split, ...] = ("test",)
@@ -122,6 +124,7 @@ def _build(config: Config, source: Source) -> Built:
         splits=splits,
         device=config.engine.device,
     )
+    slower = _slower_kernel(workload)
     return Built(
         data=data,
         clean=clean,
@@ -133,7 +136,7 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         metrics=bound.metrics,
         splits=splits,
-        notes=_notes(plans, strategy, clean),
+        notes=(*slower, *_notes(plans, strategy, clean)),
     )
 
 
@@ -320,6 +323,18 @@ def _check_minimums(strategy: Strategy, num_clients: int) -> None:
                 where=f"[strategy] {name}",
                 fix=f"Choose 0 <= {name} <= 1.",
             )
+
+
+def _slower_kernel(work: Workload) -> list[str]:
+    """A note if the model trains by `torch.func`, tried on two clients: workers would not tell."""
+    clients = np.flatnonzero(work.data.sizes("train").numpy())[:2]
+    if getattr(work.behaviour, "own_gradients", False) or not len(clients):
+        return []
+    once = np.ones(work.data.num_clients, dtype=np.int64)
+    few = replace(work.training, batch_size=2, num_steps=once)
+    cohort = Cohort(clients, work.data, work.model, few, work.seed, 0, {}, work.device)
+    name, reason = type(work.model.module).__name__, tried(cohort)
+    return [f"{name} trains by torch.func, correct but slower: {reason}."] if reason else []
 
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:

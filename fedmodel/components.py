@@ -9,6 +9,7 @@ import torch
 from flwr.serverapp.strategy import Strategy
 
 from fedmodel.catalogue import KINDS, Component
+from fedmodel.cohort.precision import unsupported
 from fedmodel.config import Config, Open
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.source import Source
@@ -97,12 +98,7 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             where=source.where("engine", "address"),
             fix='Use [engine] name = "ray", or drop it.',
         )
-    if config.engine.device not in ("cpu", *_cuda_devices()):
-        raise FedmodelError(
-            f"this machine has no device {shown(config.engine.device)}",
-            where=source.where("engine", "device"),
-            fix=f'Use device = "cpu"{"".join(f" or {shown(d)}" for d in _cuda_devices())}.',
-        )
+    _check_device(config, bound, source)
     function = bound.strategy.function
     if config.privacy and "train_loss_key" in KINDS["strategy"].schema(function):
         raise FedmodelError(
@@ -124,6 +120,35 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"{config.strategy.name} brings a round loop of its own (`start`)",
             where=source.where("strategy", "name"),
             fix="Run it with fedmodel.run_app(server_app, client_app, ...).",
+        )
+
+
+def _check_device(config: Config, bound: Components, source: Source) -> None:
+    engine, devices = config.engine, _cuda_devices()
+    if engine.device not in ("cpu", *devices):
+        raise FedmodelError(
+            f"this machine has no device {shown(engine.device)}",
+            where=source.where("engine", "device"),
+            fix=f'Use device = "cpu"{"".join(f" or {shown(d)}" for d in devices)}. Supported are the '
+            "CPU and the NVIDIA GPUs that torch finds.",
+        )
+    if engine.device not in ("cpu", "cuda") and engine.name != "inline":
+        raise FedmodelError(
+            f"engine {engine.name!r} gives each worker its GPU, so it cannot be {shown(engine.device)}",
+            where=source.where("engine", "device"),
+            fix='Use device = "cuda"; CUDA_VISIBLE_DEVICES says which GPUs there are.',
+        )
+    if reason := unsupported(engine.precision, engine.device):
+        raise FedmodelError(
+            reason,
+            where=source.where("engine", "precision"),
+            fix='Use precision = "float32", or another device.',
+        )
+    if engine.precision != "float32" and getattr(bound.client.function, "own_gradients", False):
+        raise FedmodelError(
+            f"`precision` has no effect on {config.client.name}, which takes gradients by itself",
+            where=source.where("engine", "precision"),
+            fix="Drop it, or use another client behaviour.",
         )
 
 

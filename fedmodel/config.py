@@ -87,7 +87,8 @@ class Engine(Section):
     name: Literal["inline", "ray", "flower"] = "inline"
     workers: Annotated[int, Field(ge=1)] | None = None
     address: str | None = None
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda", "cuda:1"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     on_failure: Literal["retry", "drop", "abort"] = "retry"
 
 

@@ -136,6 +136,8 @@ class Experiment:
         )
         manifest["name"], manifest["notes"] = self.name, list(built.notes)
         folder.write_manifest(manifest)
+        for note in built.notes:
+            folder.log(f"note: {note}")
         yield from self._go(folder, State(0, built.model.initial))
 
     @classmethod

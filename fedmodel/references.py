@@ -11,6 +11,7 @@ import torch
 
 from fedmodel.apps import CohortApp, Workload, counts_of
 from fedmodel.cohort import Cohort, LocalTraining
+from fedmodel.cohort.placement import on_device
 from fedmodel.grids.inline import InlineGrid
 from fedmodel.privacy.budget import steps_per_round
 from fedmodel.rounds import Federation, State, rounds
@@ -80,6 +81,7 @@ def _alone(work: Workload, data: FederatedData, *, passes: float) -> torch.Tenso
     size = work.training.batch_size
     number = steps_per_round(data.sizes("train"), size, epochs=passes)
     training = LocalTraining(batch_size=size, num_steps=np.asarray(number))
+    data = on_device(data, work.device)
     cohort = Cohort(
         np.arange(data.num_clients), data, work.model, training, work.seed, 0, {}, work.device
     )

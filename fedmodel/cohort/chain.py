@@ -53,6 +53,8 @@ class Chain:
     def __init__(self, model: FlatModel, example: Tensor, like: Tensor) -> None:
         if like.device.type != "cpu" or not example.is_floating_point() or example.dim() != 2:
             raise NotStacked("its records are no rows of numbers in this machine's memory")
+        if model.precision != "float32":
+            raise NotStacked("it is computed in another precision")
         if model.size > MOST_PARAMETERS:
             raise NotStacked("it is too large to gain from compiled code")
         self.layers = _layers(model)

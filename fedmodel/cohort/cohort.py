@@ -217,7 +217,7 @@ class Cohort:
     def _batch(self, records: Int[np.ndarray, "K B"], step: int) -> Batch:
         # A client without records in its split still needs a row to point at.
         rows = batches.rows_of(records, self._bounds[:, 0], number=len(self.data.y))
-        index, shape = torch.from_numpy(rows.ravel()), records.shape
+        index, shape = torch.from_numpy(rows.ravel()).to(self.data.x.device), records.shape
         if self.model.has_dropout:
             keys = self._keys("dropout")
             keys = randomness.record_keys(keys, np.maximum(records, 0), step=step)

@@ -17,6 +17,7 @@ from fedmodel.cohort.clipping import ClippingStyle, record_factors
 from fedmodel.cohort.cohort import Batch
 from fedmodel.cohort.dropout import dropout_keys
 from fedmodel.cohort.model import FlatModel
+from fedmodel.cohort.precision import Precision, products
 
 __all__ = ["clipped_gradient_sum", "loss_sum_gradient"]
 
@@ -31,9 +32,11 @@ def loss_sum_gradient(
             losses = cross_entropy(model.logits(parameters, x), y, reduction="none")
         return torch.where(present, losses, 0.0).sum()
 
-    gradients, loss = vmap(grad_and_value(client_loss))(
-        model.split(local), _like(batch.x, local), batch.y, batch.present, batch.keys
-    )
+    model.shared(local.device)  # copied here, not among what `torch.func` keeps track of
+    with products(_precision(model), local.device):
+        gradients, loss = vmap(grad_and_value(client_loss))(
+            model.split(local), _like(batch.x, local), batch.y, batch.present, batch.keys
+        )
     return _rows(model, gradients, len(local)), loss
 
 
@@ -56,7 +59,8 @@ def clipped_gradient_sum(
         rows = slice(first, first + clients)
         for begin in range(0, batch_size, records):
             part = batch.part(rows, slice(begin, begin + records))
-            total[rows] += _clipped(model, local[rows], part, clip, style)
+            with products("float32", local.device):  # norms and sums bound what a record adds
+                total[rows] += _clipped(model, local[rows], part, clip, style)
     return total
 
 
@@ -68,7 +72,9 @@ def _clipped(
             return cross_entropy(model.logits(parameters, x[None]), y[None])
 
     per_record = vmap(vmap(grad(record_loss), in_dims=(None, 0, 0, 0)))
-    gradients = per_record(model.split(local), _like(batch.x, local), batch.y, batch.keys)
+    model.shared(local.device)
+    with products(_precision(model), local.device):
+        gradients = per_record(model.split(local), _like(batch.x, local), batch.y, batch.keys)
     flat = {name: gradient.flatten(2) for name, gradient in gradients.items()}  # [K, B, size]
     squared = {name: gradient.square().sum(2) for name, gradient in flat.items()}
     factors = record_factors(squared, clip=clip, style=style)
@@ -78,6 +84,11 @@ def _clipped(
         for name, gradient in flat.items()
     }
     return _rows(model, summed, len(local))
+
+
+def _precision(model: FlatModel) -> Precision:
+    """Not bf16: `torch.func` takes no mixture of dtypes (`fedmodel.cohort.trial` refuses it before)."""
+    return "float32" if model.precision == "bf16" else model.precision
 
 
 def _like(x: Tensor, local: Tensor) -> Tensor:

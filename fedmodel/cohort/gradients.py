@@ -25,11 +25,18 @@ from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.model import FlatModel
 from fedmodel.cohort.stacked import NotStacked, StackedModel
 from fedmodel.cohort.verification import Kernel, verify
+from fedmodel.errors import what_failed
 
 if TYPE_CHECKING:
     from fedmodel.cohort.cohort import Batch, Cohort
 
-__all__ = ["chain_of", "clipped_gradient_sum", "loss_sum_gradient", "mean_gradient"]
+__all__ = [
+    "chain_of",
+    "clipped_gradient_sum",
+    "loss_sum_gradient",
+    "mean_gradient",
+    "why_functional",
+]
 
 # Per-record gradients that `torch.func` holds at once. Small enough to stay near the caches, large
 # enough that Python's share is small (measured on two cores with an MLP of 4,000 parameters).
@@ -125,7 +132,13 @@ class _Kernels:
 # for those that only `torch.func` can compute.
 _Ready = dict[tuple[torch.dtype, torch.device], _Kernels | None]
 _READY: WeakKeyDictionary[FlatModel, _Ready] = WeakKeyDictionary()
+_WHY: WeakKeyDictionary[FlatModel, str] = WeakKeyDictionary()
 _PREPARING = RLock()  # held where the module itself is run
+
+
+def why_functional(model: FlatModel) -> str:
+    """Why a model is computed by `torch.func`; "" as long as it is not."""
+    return _WHY.get(model, "")
 
 
 @contextmanager
@@ -182,7 +195,7 @@ def _give_up(model: FlatModel, local: Tensor, reason: Exception) -> None:
 
 
 def _tell(model: FlatModel, reason: Exception) -> None:
-    told = str(reason) if isinstance(reason, NotStacked) else f"{type(reason).__name__}: {reason}"
+    told = _WHY[model] = str(reason) if isinstance(reason, NotStacked) else what_failed(reason)
     warnings.warn(
         f"{type(model.module).__name__} trains by torch.func, correct but slower: {told}",
         stacklevel=2,

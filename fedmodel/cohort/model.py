@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedmodel.cohort.dropout import KeyedDropout, with_keyed_dropout
+from fedmodel.cohort.precision import Precision, products
 from fedmodel.errors import FedmodelError
 
 __all__ = ["FlatModel", "as_logits"]
@@ -22,13 +23,14 @@ class FlatModel:
     """An ordinary module whose trainable parameters are seen as one vector ``[d]``.
 
     Frozen parameters and buffers stay in the module, shared by all clients. Tied weights appear
-    once. Dropout layers are replaced by keyed ones.
+    once. Dropout layers are replaced by keyed ones. Passes for gradients multiply in `precision`,
+    predictions in float32. The module stays on the CPU; other devices get copies of what is shared.
 
     Raises:
         FedmodelError: the module mixes records (BatchNorm), or has nothing to train.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, precision: Precision = "float32") -> None:
         for name, layer in module.named_modules():
             if isinstance(layer, _MIXES_RECORDS):
                 raise FedmodelError(
@@ -37,7 +39,7 @@ class FlatModel:
                     where="[model]",
                     fix="Use GroupNorm or LayerNorm instead.",
                 )
-        self.module = with_keyed_dropout(module)
+        self.module, self.precision = with_keyed_dropout(module), precision
         self.has_dropout = any(isinstance(layer, KeyedDropout) for layer in module.modules())
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not trained:
@@ -74,7 +76,22 @@ class FlatModel:
 
     def logits(self, parameters: Mapping[str, Tensor], x: Tensor) -> Float[Tensor, "B C"]:
         """The module's answer with these parameters; a single output counts as the logit of class 1."""
-        return as_logits(torch.func.functional_call(self.module, dict(parameters), (x,)))
+        everything = {**self.shared(x.device), **parameters}
+        return as_logits(torch.func.functional_call(self.module, everything, (x,)))
+
+    def shared(self, device: torch.device) -> dict[str, Tensor]:
+        """What is not trained, where the module itself does not have it: copied once to a device."""
+        if device.type == "cpu":
+            return {}
+        copies = self.__dict__.setdefault("_copies", {})
+        if device not in copies:
+            held = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+            rest = {name: value for name, value in held.items() if name not in self.names}
+            copies[device] = {name: value.detach().to(device) for name, value in rest.items()}
+        return copies[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_copies"}
 
     def state_dict(self, vector: Float[Tensor, " d"]) -> dict[str, Tensor]:
         """Everything that `module.load_state_dict` needs, with these parameters."""
@@ -90,12 +107,16 @@ class FlatModel:
     def predict(
         self, vector: Float[Tensor, " d"], x: Tensor, *, chunk: int = 8192
     ) -> Float[Tensor, "N C"]:
-        """Logits of many records with one parameter vector."""
+        """Logits of many records with one parameter vector, on its device."""
         parameters = self.split(vector)
         training = self.module.training
         self.module.eval()
         try:
-            return torch.cat([self.logits(parameters, part) for part in x.split(chunk)])
+            with products("float32", vector.device):
+                answers = [
+                    self.logits(parameters, part.to(vector.device)) for part in x.split(chunk)
+                ]
+            return torch.cat(answers)
         finally:
             self.module.train(training)
 

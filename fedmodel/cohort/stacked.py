@@ -25,14 +25,15 @@ from fedmodel.cohort.dropout import KeyedDropout
 from fedmodel.cohort.leaves import NotStacked, Rows, Step
 from fedmodel.cohort.leaves.uses import squared_norm
 from fedmodel.cohort.model import FlatModel, as_logits
+from fedmodel.cohort.precision import products
 
 __all__ = ["NotStacked", "StackedModel"]
 
 # When to leave out a batch's padding, at the price of going client by client: what one more call
 # costs, against the arithmetic of the padding (measured on one core).
 SECONDS_PER_CALL, FLOPS_PER_SECOND = 5e-6, 5e10
-# Elements that the leaves give out in one pass: so many clients go together.
-BATCH_ELEMENTS = 4 << 20
+# Elements that the leaves give out in one pass: so many clients go together, on the CPU and elsewhere.
+BATCH_ELEMENTS, DEVICE_ELEMENTS = 4 << 20, 64 << 20
 
 Scale = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # squared norms of records to factors
 
@@ -48,6 +49,7 @@ class StackedModel:
 
     def __init__(self, model: FlatModel, example: Tensor, like: Tensor) -> None:
         self.names, self.shapes, self.counts = model.names, model.shapes, model.counts
+        self.precision = model.precision
         self.step = Step(like)
         self.converted = convert(model, self.step, like)
         layers = self.converted.module.modules()
@@ -82,8 +84,9 @@ class StackedModel:
         self, local: Tensor, batch: Batch, scale: Scale | None
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
         total, loss = torch.empty_like(local), local.new_empty(len(local))
-        size = max(1, BATCH_ELEMENTS // max(1, int(self.elements * batch.y.shape[1])))
-        with _ordinary_attention():
+        most = BATCH_ELEMENTS if local.device.type == "cpu" else DEVICE_ELEMENTS
+        size = max(1, most // max(1, int(self.elements * batch.y.shape[1])))
+        with _ordinary_attention(), products("float32", local.device):
             self.converted.follow()
             for first in range(0, len(local), size):
                 some = slice(first, first + size)
@@ -104,16 +107,18 @@ class StackedModel:
         if not rows.number:
             out.zero_()
             return local.new_zeros(len(local))
-        parameters = self._views(local)
         keys = rows.take(batch.keys)
         for layer in self.dropouts:
             layer.keys = keys
-        self.step.begin(rows, parameters, keeps_uses=scale is not None)
         try:
-            losses = rows.sums(self._backward(rows, batch, local.dtype))
+            with products(self.precision, local.device) as lower:
+                parameters = self._views(local if lower is None else local.to(lower))
+                self.step.begin(rows, parameters, keeps_uses=scale is not None)
+                each = self._backward(rows, batch, local.dtype)
+            losses = rows.sums(each)
             self.step.sum_up(None if scale is None else scale(self._squared_norms(losses)))
             totals = [
-                self.step.totals[name] if name in self.step.totals else torch.zeros_like(own)
+                self.step.totals[name] if name in self.step.totals else local.new_zeros(own.shape)
                 for name, own in parameters.items()
             ]
             torch.cat([total.flatten(1) for total in totals], 1, out=out)
@@ -132,7 +137,7 @@ class StackedModel:
             logits = as_logits(answer)
         if logits.dim() != 2 or len(logits) != rows.number:
             raise NotStacked(f"its answer has shape {tuple(logits.shape)}, not one row a record")
-        log_probability = logits.detach().log_softmax(1)
+        log_probability = logits.detach().to(dtype).log_softmax(1)
         losses = log_probability.gather(1, y).squeeze(1).neg_()
         gradient = log_probability.exp_()
         gradient.scatter_add_(1, y, -torch.ones_like(y, dtype=dtype))
@@ -140,7 +145,7 @@ class StackedModel:
             absent = ~rows.take(batch.present)
             gradient.masked_fill_(absent[:, None], 0.0)
             losses.masked_fill_(absent, 0.0)
-        torch.autograd.backward(logits, gradient)
+        torch.autograd.backward(logits, gradient.to(logits.dtype))
         return losses
 
     def _squared_norms(self, like: Tensor) -> dict[str, Float[Tensor, " R"]]:
@@ -156,6 +161,8 @@ class StackedModel:
 
     def _in_segments(self, batch: Batch) -> bool:
         """Whether leaving out the padding saves more than going client by client costs."""
+        if batch.present.device.type != "cpu":
+            return False
         padding = batch.present.numel() - int(batch.present.sum())
         saved = 3 * padding * self.flops / FLOPS_PER_SECOND
         return saved > 3 * len(batch.present) * len(self.converted.leaves) * SECONDS_PER_CALL

@@ -14,6 +14,7 @@ from fedmodel.cohort.cohort import Batch
 from fedmodel.cohort.dropout import dropout_keys
 from fedmodel.cohort.leaves import NotStacked
 from fedmodel.cohort.model import FlatModel
+from fedmodel.cohort.precision import exact
 
 __all__ = ["Kernel", "verify"]
 
@@ -37,6 +38,7 @@ class Kernel(Protocol):
     ) -> Float[Tensor, "K d"]: ...
 
 
+@exact()
 def verify(kernel: Kernel, model: FlatModel, local: Float[Tensor, "K d"], batch: Batch) -> None:
     """Compare the sum of gradients and of clipped gradients of two clients with three records.
 

@@ -34,4 +34,4 @@ def grid_named(
         return RayGrid(app, workers=workers, address=address, device=device, **arguments)
     from fedmodel.grids.flower import FlowerGrid
 
-    return FlowerGrid(app, workers=workers, **arguments)
+    return FlowerGrid(app, workers=workers, device=device, **arguments)

@@ -73,15 +73,18 @@ class FlowerGrid(LocalGrid):
     in Flower; `query` messages save and restore them.
     """
 
-    def __init__(self, app: ClientApp, *, num_clients: int, workers: int | None = None) -> None:
+    def __init__(
+        self, app: ClientApp, *, num_clients: int, workers: int | None = None, device: str = "cpu"
+    ) -> None:
         super().__init__(num_clients)
         self._scratch = tempfile.TemporaryDirectory(prefix="fedmodel-")
         app = Queried(app, Path(self._scratch.name) / "app.pkl")
         self._handed: queue.Queue[Any] = queue.Queue()
         self._done = threading.Event()
         cores = workers or os.cpu_count() or 1
+        gpus = torch.cuda.device_count() / cores if device.startswith("cuda") else 0.0
         self._thread = threading.Thread(
-            target=self._simulate, args=(app, num_clients, cores), daemon=True
+            target=self._simulate, args=(app, num_clients, cores, gpus), daemon=True
         )
         self._thread.start()
         try:
@@ -91,7 +94,7 @@ class FlowerGrid(LocalGrid):
             self.close()
             raise
 
-    def _simulate(self, app: ClientApp, num_clients: int, cores: int) -> None:
+    def _simulate(self, app: ClientApp, num_clients: int, cores: int, gpus: float) -> None:
         server = ServerApp()
 
         @server.main()
@@ -100,7 +103,7 @@ class FlowerGrid(LocalGrid):
             self._done.wait()
 
         try:
-            run_simulation(server, app, num_clients, cores=cores)
+            run_simulation(server, app, num_clients, cores=cores, gpus=gpus)
         except BaseException as error:  # it must reach the main thread, whatever it is
             self._handed.put(error)
 

@@ -22,6 +22,15 @@ MECHANISM = (
     "DP-SGD: each step draws every record independently (Poisson sampling), clips each record's "
     "gradient, and adds Gaussian noise to their sum"
 )
+BOUNDED = "The norm of each record's gradient is bounded by {clip:g}."  # in a style of the behaviour's own
+CLIPPING = {
+    "flat": "Gradients are clipped to norm {clip:g}.",
+    "per_layer": (
+        "Each layer's part of a gradient is clipped by itself, so that the norm of the whole is "
+        "{clip:g} at most."
+    ),
+    "automatic": "Each gradient is scaled to a norm below {clip:g}, small ones up (AUTO-S).",
+}
 NOISE = {
     "seeded": (
         "Simulated: the noise comes from the experiment's seed, so that the run can be repeated; "
@@ -41,11 +50,13 @@ def statement(
     *,
     declined: int,
     outside: Sequence[str] = (),
+    clipping: str = "flat",
 ) -> dict[str, object]:
     """State the guarantee of a run that trained with DP-SGD, as numbers and as sentences.
 
     `figures` is each client's final epsilon, `declined` the number of clients that were asked
-    after their budget was spent, `outside` sentences on what else of the records leaves a client.
+    after their budget was spent, `outside` sentences on what else of the records leaves a client,
+    `clipping` the style in which the behaviour bounds a record's gradient.
     All values fit JSON: an infinite epsilon is None.
     """
     budget = plans.budget
@@ -62,6 +73,7 @@ def statement(
         "mechanism": MECHANISM,
         "delta": budget.delta,
         "clip": budget.clip,
+        "clipping": clipping,
         "target_epsilon": budget.epsilon,
         "noise_multiplier": {"min": float(noise.min()), "max": float(noise.max())}
         if len(noise)
@@ -84,7 +96,7 @@ def statement(
         "sentences": [
             f"Protected is {UNIT}: what leaves the client is nearly as likely when {NEIGHBOURS}.",
             f"Against {ADVERSARY}.",
-            f"By {MECHANISM}. Gradients are clipped to norm {budget.clip:g}.",
+            f"By {MECHANISM}. {CLIPPING.get(clipping, BOUNDED).format(clip=budget.clip)}",
             amount(spent, idle=len(figures) - len(spent), delta=budget.delta),
             accounted(accountants, asked=budget.accountant),
             NOISE[budget.noise],

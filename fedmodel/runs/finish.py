@@ -46,7 +46,13 @@ def finish(
             *built.data.outside,
             *_released(config),
         )
-        stated = statement(built.plans, figures, declined=len(declined), outside=outside)
+        stated = statement(
+            built.plans,
+            figures,
+            declined=len(declined),
+            outside=outside,
+            clipping=getattr(built.workload.behaviour, "clipping", "flat"),
+        )
         manifest["privacy"] = stated
     folder.write_manifest(manifest)
     write_report(

@@ -33,6 +33,7 @@ class Leaf(nn.Module):
         self.anchor = step.anchor  # tells dtype and device to who asks a module's parameters
         self.__dict__.update(layer=layer, step=step, names=names)  # the layer is not a child
         self.held = {name for name, _ in layer.named_parameters(remove_duplicate=False)}
+        self.copies: dict[Any, Tensor] = {}  # of frozen parameters
         self.row_dim: int | None = 0
         self.shapes: list[torch.Size] | None = None  # of what came, while being shown records
 
@@ -51,7 +52,11 @@ class Leaf(nn.Module):
 
     def answer(self, x: Tensor) -> Tensor:
         """The layer's answer where rows are in front, part of autograd's graph."""
-        return _Answer.apply(self, x, self.step.anchor)
+        return _Answer.apply(self, self.lowered(x), self.step.anchor)
+
+    def lowered(self, x: Tensor) -> Tensor:
+        """In the precision of the step's parameters, whatever came."""
+        return x.to(self.step.dtype) if x.is_floating_point() else x
 
     # Where the rows are
 
@@ -102,8 +107,17 @@ class Leaf(nn.Module):
         """Each client's own; where it is frozen, the same for all."""
         if name in self.names:
             return self.step.parameters[self.names[name]]
-        shared = self.layer.get_parameter(name).detach().to(self.anchor)
+        shared = self.frozen(name)
         return shared.expand(self.rows.num_clients, *shared.shape)
+
+    def frozen(self, name: str) -> Tensor:
+        """A parameter that is not trained; copied once where it is elsewhere, or of another precision."""
+        own, place = self.layer.get_parameter(name).detach(), (self.anchor.device, self.step.dtype)
+        if (own.device, own.dtype) == place:
+            return own
+        if (name, place) not in self.copies:
+            self.copies[name, place] = own.to(*place)
+        return self.copies[name, place]
 
     def optional(self, name: str) -> Float[Tensor, "K ..."] | None:
         """The same, or None where the layer has no such parameter."""

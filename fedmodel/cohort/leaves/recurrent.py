@@ -66,6 +66,7 @@ class Recurrent(Leaf):
         self, x: Float[Tensor, "R T n"], start: Any, lengths: Int[Tensor, " R"] | None = None
     ) -> tuple[Float[Tensor, "R T m"], Any]:
         """What the last layer gives out at each time, and the last states of all."""
+        x = self.lowered(x)
         starts, ends = self.starts(x, start), []
         for first in range(0, len(self.inputs), self.num_ways):
             outputs = []
@@ -85,7 +86,7 @@ class Recurrent(Leaf):
         states: State = (given,) if isinstance(given, Tensor) else given
         if any(state.shape[1] != len(x) for state in states):
             raise NotStacked("a recurrent layer's first state is not one a record")
-        return list(zip(*states))
+        return list(zip(*map(self.lowered, states)))
 
     def run(
         self,

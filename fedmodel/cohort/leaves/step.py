@@ -28,6 +28,7 @@ class Step:
         self._rows: Rows | None = None
         self.parameters: Mapping[str, Float[Tensor, "K ..."]] = {}
         self.keeps_uses = False
+        self.dtype = like.dtype  # of what the layers compute with, for now
         self.uses: dict[str, list[Use]] = {}
         self.totals: dict[str, Float[Tensor, "K ..."]] = {}
 
@@ -37,6 +38,7 @@ class Step:
         """From now on these are the clients' parameters. Gradients are summed up as they come, or
         with `keeps_uses` once `sum_up` tells each row's factor."""
         self._rows, self.parameters, self.keeps_uses = rows, parameters, keeps_uses
+        self.dtype = next(iter(parameters.values())).dtype
         self.uses, self.totals = {}, {}
 
     def end(self) -> None:
@@ -51,6 +53,8 @@ class Step:
 
     def note(self, name: str, use: Use, *, again: bool = False) -> None:
         """A use of a parameter. One of many (`again`) waits for the others, to be summed with them."""
+        if self.keeps_uses:  # a record's norm and what it adds come of the same numbers, both exact
+            use = use.to(self.anchor.dtype)
         if self.keeps_uses or again:
             self.uses.setdefault(name, []).append(use)
         else:
@@ -64,6 +68,7 @@ class Step:
                 self._add(name, use.total(self.rows, factor))
 
     def _add(self, name: str, total: Float[Tensor, "K ..."]) -> None:
+        total = total.to(self.anchor.dtype)
         if name in self.totals:
             total += self.totals[name]
         self.totals[name] = total

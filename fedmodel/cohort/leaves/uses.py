@@ -7,7 +7,7 @@ row (ghost clipping, Li et al., ICLR 2022; book-keeping, Bu et al., ICML 2023).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from fedmodel.cohort.leaves.rows import Rows
 
 __all__ = ["Gathered", "Outer", "Summed", "Use", "joined", "parts", "squared_norm"]
 
-CHUNK_BYTES = 2 << 20  # of what is formed for each row, at once: near the caches
+# Of what is formed for each row, at once: near the caches of a CPU; elsewhere calls cost more.
+CHUNK_BYTES, DEVICE_CHUNK_BYTES = 2 << 20, 256 << 20
 ELEMENTWISE = 32  # multiply-adds of a matrix product in the time of one elementwise operation
 
 
@@ -32,6 +33,14 @@ class Use:
     def joined(uses: Sequence[Any]) -> Use | None:
         """Several uses of this kind as one, or None."""
         return None
+
+    def to(self, dtype: torch.dtype) -> Any:
+        """The same use with its numbers in another precision."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        lower = {n: v for n, v in values.items() if isinstance(v, Tensor) and v.is_floating_point()}
+        if all(value.dtype == dtype for value in lower.values()):
+            return self
+        return replace(self, **{n: value.to(dtype) for n, value in lower.items()})  # type: ignore[type-var]
 
     def squared_norm(self) -> Float[Tensor, " R"]:
         """The squared norm of each row's gradient."""
@@ -189,7 +198,8 @@ def squares(x: Float[Tensor, "*shape n"]) -> Float[Tensor, "*shape"]:
 
 def parts(rows: Tensor, elements: int) -> Iterator[slice]:
     """Slices of the rows, of which each forms so many elements, that fit the budget."""
-    step = max(1, CHUNK_BYTES // (rows.element_size() * max(1, elements)))
+    budget = CHUNK_BYTES if rows.device.type == "cpu" else DEVICE_CHUNK_BYTES
+    step = max(1, budget // (rows.element_size() * max(1, elements)))
     for first in range(0, len(rows), step):
         yield slice(first, first + step)
 
