@@ -233,6 +233,10 @@ def _explain(error: ValidationError, source: Source) -> FedmodelError:
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     keys = _keys(fault["loc"])
+    if isinstance(fault["input"], Mapping):  # a number or a table: the fault is inside the table
+        below = (f for f in faults if _keys(f["loc"])[:-1] == keys)
+        fault = next(below, fault)
+        keys = _keys(fault["loc"])
     name, table = str(keys[-1]), ".".join(map(str, keys[:-1]))
     place = f"[{table}]" if table else "the experiment"
     if fault["type"] == "extra_forbidden":
