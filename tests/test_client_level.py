@@ -6,11 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from flwr.app import ArrayRecord
 from opacus.accountants import PRVAccountant
 
 import fedmodel
+from fedmodel._flower import Layout
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
+from fedmodel.grids.local import LocalGrid
+from fedmodel.messages import Instructions
+from fedmodel.rounds import Federation, _drop_out
+from fedmodel.strategies.compose import compose
 
 # All runs are made once, by one worker.
 pytestmark = pytest.mark.xdist_group("client-level")
@@ -96,6 +102,30 @@ def test_a_round_without_clients_still_moves_the_model(tmp_path):
     end = torch.cat([p.detach().flatten() for p in run.model.parameters()])
     noise = float(run.clients.noise_multiplier.iloc[0]) * 0.3 / (1e-6 * 12)
     assert (end - start).std().item() == pytest.approx(noise, rel=0.4)
+
+
+def test_after_poisson_sampling_clients_are_lost_independently_of_each_other():
+    class Nodes(LocalGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            return []
+
+    grid, lost = Nodes(40), []
+    federation = Federation(
+        strategy=compose(sampling="poisson"),
+        grid=grid,
+        layout=Layout((), ()),
+        seed=1,
+        num_rounds=1,
+        dropout=0.3,
+    )
+    for number in range(60):
+        whole = Instructions(grid.nodes, "train", ArrayRecord(), {})
+        _, dropped = _drop_out(federation, number, whole)
+        _, of_few = _drop_out(federation, number, whole.only(grid.nodes[:7]))
+        assert of_few == [client for client in dropped if client < 7]
+        lost.append(len(dropped))
+    assert np.mean(lost) == pytest.approx(12, abs=4 * np.sqrt(40 * 0.3 * 0.7 / 60))
+    assert np.var(lost) > 3  # a fixed number would not vary
 
 
 def test_a_local_client_is_charged_for_each_round_it_takes_part_in_and_declines_when_spent(runs):
