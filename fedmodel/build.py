@@ -17,13 +17,16 @@ from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
 from fedmodel.cohort.trial import tried
 from fedmodel.components import Components, bind
-from fedmodel.config import Config
+from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
+from fedmodel.privacy.client_level import plan_clients
+from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
 from fedmodel.source import Source
+from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
@@ -82,6 +85,7 @@ def _build(config: Config, source: Source) -> Built:
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
+    asked = _protect(strategy, config)
     records = _supplied(bound.data, "data", returns=Records)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
@@ -98,7 +102,7 @@ def _build(config: Config, source: Source) -> Built:
     module = _model(bound.model, clean, config.seed)
     model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
-    training, plans = _plan(config, behaviour, data)
+    training, plans = _plan(config, behaviour, data, asked)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -119,6 +123,8 @@ def _build(config: Config, source: Source) -> Built:
         training=training,
         seed=config.seed,
         max_steps=np.asarray(plans.max_steps) if plans else None,
+        release=local_release(plans, seed=config.seed) if plans else None,
+        tells_loss=config.privacy is None,
         attack=own,
         dishonest=dishonest,
         splits=splits,
@@ -212,7 +218,7 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
 
 
 def _plan(
-    config: Config, behaviour: Any, data: FederatedData
+    config: Config, behaviour: Any, data: FederatedData, asked: float
 ) -> tuple[LocalTraining, ClientPlans | None]:
     sizes = data.sizes("train")
     batch_size = int(getattr(behaviour, "batch_size", 32))
@@ -220,19 +226,14 @@ def _plan(
     amount: dict[str, Any] = (
         {"steps": steps} if steps else {"epochs": getattr(behaviour, "epochs", 1.0)}
     )
-    if config.privacy is None:
+    if config.privacy is None or config.privacy.unit == "client":
         number = steps_per_round(sizes, batch_size, **amount)
-        return LocalTraining(batch_size=batch_size, num_steps=np.asarray(number)), None
-    privacy = config.privacy
-    budget = Budget(
-        epsilon=privacy.epsilon,
-        noise_multiplier=privacy.noise_multiplier,
-        delta=privacy.delta,
-        clip=privacy.clip,
-        participations=privacy.participations or config.rounds,
-        accountant=privacy.accountant,
-        noise=privacy.noise,
-    )
+        training = LocalTraining(batch_size=batch_size, num_steps=np.asarray(number))
+        if config.privacy is None:
+            return training, None
+        budget = _budget(config)
+        return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
+    budget = _budget(config)
     try:
         plans = plan(budget, sizes=sizes, batch_size=batch_size, **amount)
     except FedmodelError as error:
@@ -247,6 +248,33 @@ def _plan(
         noise=budget.noise,
     )
     return training, plans
+
+
+def _budget(config: Config) -> Budget:
+    privacy = config.privacy
+    assert privacy is not None
+    clip = privacy.clip
+    return Budget(
+        epsilon=privacy.epsilon,
+        noise_multiplier=privacy.noise_multiplier,
+        delta=privacy.delta,
+        clip=clip.initial if isinstance(clip, AdaptiveClip) else clip,
+        participations=privacy.participations or config.rounds,
+        accountant=privacy.accountant,
+        noise=privacy.noise,
+        unit=privacy.unit,
+        mode=privacy.mode,
+    )
+
+
+def _protect(strategy: Strategy, config: Config) -> float:
+    """Let the strategy noise its sums, where the server is to; each client's chance to be asked."""
+    if config.privacy is None or config.privacy.mode != "central":
+        return 1.0
+    clip = config.privacy.clip
+    adaptive = clip if isinstance(clip, AdaptiveClip) else None
+    name = config.strategy.name
+    return protect(strategy, _budget(config), name=name, adaptive=adaptive, seed=config.seed)
 
 
 def _dishonest(config: Config, data: FederatedData) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedmodel.catalogue import KINDS, Component
 from fedmodel.cohort.precision import unsupported
-from fedmodel.config import Config, Open
+from fedmodel.config import AdaptiveClip, Config, Open
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.source import Source
 
@@ -63,7 +63,8 @@ def bind(config: Config, source: Source) -> Components:
 
 def _check_combinations(config: Config, bound: Components, source: Source) -> None:
     private = getattr(bound.client.function, "private", False)
-    if config.privacy and not private:
+    _check_unit(config, source, private=private)
+    if config.privacy and config.privacy.unit == "record" and not private:
         raise FedmodelError(
             f"{config.client.name} adds no noise, so [privacy] has no effect",
             where=source.where("privacy"),
@@ -149,6 +150,54 @@ def _check_device(config: Config, bound: Components, source: Source) -> None:
             f"`precision` has no effect on {config.client.name}, which takes gradients by itself",
             where=source.where("engine", "precision"),
             fix="Drop it, or use another client behaviour.",
+        )
+
+
+def _check_unit(config: Config, source: Source, *, private: bool) -> None:
+    """What each unit and mode of [privacy] must not be told together with."""
+    privacy = config.privacy
+    if privacy is None:
+        return
+    where = partial(source.where, "privacy")
+    if privacy.unit == "record":
+        if privacy.mode is not None:
+            raise FedmodelError(
+                f"mode = {shown(privacy.mode)} has no effect on records: each client noises its own "
+                "gradients",
+                where=where("mode"),
+                fix='Drop `mode`, or protect whole clients: unit = "client".',
+            )
+        if isinstance(privacy.clip, AdaptiveClip):
+            raise FedmodelError(
+                "the bound of single records does not adapt",
+                where=where("clip"),
+                fix="Give a number, e.g. clip = 1.0.",
+            )
+        return
+    if privacy.mode is None:
+        raise FedmodelError(
+            'unit = "client" does not say who adds the noise',
+            where=where("unit"),
+            fix='Add mode = "central" (a trusted server) or mode = "local" (each client).',
+        )
+    if private:
+        raise FedmodelError(
+            f'{config.client.name} noises gradients of records, which unit = "client" neither needs '
+            "nor accounts for",
+            where=source.where("client", "name"),
+            fix='Use [client] name = "sgd", or unit = "record".',
+        )
+    if privacy.mode == "central" and privacy.participations is not None:
+        raise FedmodelError(
+            '`participations` has no effect on mode = "central": every round counts for every client',
+            where=where("participations"),
+            fix="Drop it; `rounds` says how many there are.",
+        )
+    if privacy.mode == "local" and isinstance(privacy.clip, AdaptiveClip):
+        raise FedmodelError(
+            "a client's own bound does not adapt: the norms of the others stay with them",
+            where=where("clip"),
+            fix='Give a number, e.g. clip = 1.0, or use mode = "central".',
         )
 
 

@@ -31,6 +31,7 @@ _WANTED = {
     "a valid list": "a list",
     "a valid array": "a list",
     "a valid tuple": "a list",
+    " or instance of AdaptiveClip": "",
     "a valid dictionary": "a table",
     "an object": "a table",
     "greater than or equal to": "at least",

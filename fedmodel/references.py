@@ -68,9 +68,13 @@ def non_private(
     work: Workload, federation: Federation, initial: torch.Tensor
 ) -> Iterator[tuple[int, Any]]:
     """This very federation, its batches and its attackers, without clip and noise, round by round."""
-    app = CohortApp(replace(work, training=work.training.without_privacy(), max_steps=None))
+    training = work.training.without_privacy()
+    app = CohortApp(replace(work, training=training, max_steps=None, release=None))
     grid = InlineGrid(app, num_clients=work.data.num_clients)
-    plain = replace(federation, grid=grid)
+    strategy = federation.strategy
+    if hasattr(strategy, "without_privacy"):
+        strategy = strategy.without_privacy()
+    plain = replace(federation, grid=grid, strategy=strategy)
     for finished in rounds(plain, State(0, initial)):
         if finished.counts and finished.number > 0:
             yield finished.number, finished.counts
