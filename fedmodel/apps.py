@@ -19,6 +19,8 @@ from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.ledger import Ledger
+from fedmodel.secure.answers import ClientSide, Plan
+from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
 from fedmodel.training import falsified, train_cohort
 from fedmodel.types import FederatedData, Split
 
@@ -41,6 +43,7 @@ class Workload:
     dishonest: np.ndarray | None = None  # [K] bool
     splits: tuple[Split, ...] = ("test",)
     device: str = "cpu"
+    secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
 class CohortApp(ClientApp):
@@ -53,6 +56,9 @@ class CohortApp(ClientApp):
         @self.train()
         def train(message: Message, context: Context) -> Message:
             return self._one(message, context)
+
+        for kind in (KEYS, SHARES, MASKED, UNMASK):
+            self.train(kind.removeprefix("train."))(train)
 
         @self.evaluate()
         def evaluate(message: Message, context: Context) -> Message:
@@ -73,7 +79,15 @@ class CohortApp(ClientApp):
         """What these clients answer, all at once; their `states` are updated in place."""
         if request.message_type.startswith("evaluate"):
             return self._evaluate(request, np.asarray(partitions))
-        return self._train(request, np.asarray(partitions), states)
+        if self.workload.secure is None:
+            return self._train(request, np.asarray(partitions), states)
+        clients = ClientSide(
+            plan=self.workload.secure,
+            seed=self.workload.seed,
+            train=self._train,
+            declined=lambda *asked: self._willing(*asked)[1],
+        )
+        return clients.answer(request, np.asarray(partitions), states)
 
     def _train(
         self, request: Request, partitions: np.ndarray, states: Mapping[int, RecordDict]

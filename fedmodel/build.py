@@ -22,7 +22,11 @@ from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.randomness import SERVER, stream
+from fedmodel.secure.answers import Plan
+from fedmodel.secure.encoding import Encoding
+from fedmodel.secure.server import FEWEST
 from fedmodel.source import Source
+from fedmodel.summable import weighs_by_records
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
@@ -121,6 +125,7 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         splits=splits,
         device=config.engine.device,
+        secure=_secure(config, bound, data, model),
     )
     return Built(
         data=data,
@@ -133,7 +138,7 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         metrics=bound.metrics,
         splits=splits,
-        notes=_notes(plans, strategy, clean),
+        notes=(*_notes(plans, strategy, clean), *_said(config, dishonest)),
     )
 
 
@@ -244,6 +249,56 @@ def _plan(
         noise=budget.noise,
     )
     return training, plans
+
+
+def _secure(
+    config: Config, bound: Components, data: FederatedData, model: FlatModel
+) -> Plan | None:
+    """How updates are encoded and masked, so that any clients' sum fits."""
+    asked = config.secure_aggregation
+    if asked is None:
+        return None
+    if data.num_clients < FEWEST:
+        raise FedmodelError(
+            f"secure aggregation needs {FEWEST} clients, and there are {data.num_clients}: of a sum "
+            "of two, each knows the other's part",
+            where="[secure_aggregation]",
+            fix="Partition into more clients, or drop [secure_aggregation].",
+        )
+    largest = int(data.sizes("train").max())
+    by_records = weighs_by_records(bound.strategy)
+    encoding = Encoding(
+        size=model.size,
+        bound=asked.bound,
+        bits=asked.bits,
+        num_clients=data.num_clients,
+        max_weight=largest if by_records else 1,
+        max_records=largest,
+    )
+    return Plan(
+        encoding=encoding,
+        threshold=asked.threshold,
+        neighbours=asked.neighbours,
+        by_records=by_records,
+    )
+
+
+def _said(config: Config, dishonest: np.ndarray | None) -> list[str]:
+    """What secure aggregation changes in what is seen."""
+    if config.secure_aggregation is None:
+        return []
+    said = [
+        "Secure aggregation: of the updates the server learns their mean, their number of records "
+        "and the share of values that were cut, if server and clients follow the protocol. "
+        "Evaluation counts are not masked."
+    ]
+    if config.engine.on_failure == "retry":
+        said.append(
+            "A client that fails leaves the round: under secure aggregation none is asked twice."
+        )
+    if dishonest is not None:
+        said.append("Attackers' shares of the aggregate are not known under secure aggregation.")
+    return said
 
 
 def _dishonest(config: Config, data: FederatedData) -> np.ndarray | None:

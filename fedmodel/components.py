@@ -12,6 +12,7 @@ from fedmodel.catalogue import KINDS, Component
 from fedmodel.config import Config, Open
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.source import Source
+from fedmodel.summable import check_summable
 
 __all__ = ["Components", "bind"]
 
@@ -57,6 +58,8 @@ def bind(config: Config, source: Source) -> Components:
         metrics={metric.name.rpartition(":")[2]: metric for metric in metrics},
     )
     _check_combinations(config, bound, source)
+    if config.secure_aggregation:
+        check_summable(config, bound.strategy, bound.attack, source)
     return bound
 
 

@@ -67,6 +67,18 @@ class Privacy(Section):
     noise: Literal["seeded", "secure"] = "seeded"
 
 
+class SecureAggregation(Section):
+    """[secure_aggregation]: the server learns the sum of the updates, and no single one.
+
+    Values of updates are cut to [-bound, bound] and sent in 2^bits steps.
+    """
+
+    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    bits: Annotated[int, Field(ge=2, le=32)] = 20
+    neighbours: Annotated[int, Field(ge=2)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
+
+
 class Attack(Open):
     """[attack]: what the dishonest clients do; `clients` is a share or a list of their ids."""
 
@@ -102,6 +114,7 @@ class Config(Section):
     model: Open
     client: Client
     privacy: Privacy | None = None
+    secure_aggregation: SecureAggregation | None = None
     attack: Attack | None = None
     strategy: Open = Open(name="compose")
     evaluation: Evaluation = Evaluation()

@@ -66,8 +66,12 @@ def local(
 def non_private(
     work: Workload, federation: Federation, initial: torch.Tensor
 ) -> Iterator[tuple[int, Any]]:
-    """This very federation, its batches and its attackers, without clip and noise, round by round."""
-    app = CohortApp(replace(work, training=work.training.without_privacy(), max_steps=None))
+    """This very federation, its batches and its attackers, without clip and noise, round by round.
+
+    Updates are gathered in the open: what secure aggregation rounds off is no part of the reference.
+    """
+    training = work.training.without_privacy()
+    app = CohortApp(replace(work, training=training, max_steps=None, secure=None))
     grid = InlineGrid(app, num_clients=work.data.num_clients)
     plain = replace(federation, grid=grid)
     for finished in rounds(plain, State(0, initial)):

@@ -71,9 +71,7 @@ class SecureServer:
         self.keys = dict(keys)
         self.fewest = max(FEWEST, math.ceil(self.threshold * len(keys) - 1e-9))
         self._enough(len(keys), "have sent their keys")
-        self.neighbours = neighbours_of(
-            sorted(keys), number=self.degree, generator=self.generator
-        )
+        self.neighbours = neighbours_of(sorted(keys), number=self.degree, generator=self.generator)
         return {
             client: Neighbourhood(
                 round=self.round,
@@ -92,7 +90,9 @@ class SecureServer:
         opened = {sender: dict(zip(all.clients, all.boxes)) for sender, all in sealed.items()}
         routed = {}
         for client in sealed:
-            senders = [other for other in self.neighbours[client] if client in opened.get(other, {})]
+            senders = [
+                other for other in self.neighbours[client] if client in opened.get(other, {})
+            ]
             routed[client] = SealedShares(senders, [opened[other][client] for other in senders])
         return routed
 
