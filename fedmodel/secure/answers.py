@@ -36,7 +36,7 @@ class Plan:
     """What clients and server agree on before the first round."""
 
     encoding: Encoding
-    threshold: float = 2 / 3  # share of a client's neighbours that must give their shares
+    threshold: float = 2 / 3  # of those that hold a client's shares, who must give them
     neighbours: int | None = None  # of each client; None for all the others
     by_records: bool = True  # a client weighs as much as it has records; else all the same
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord
@@ -40,11 +40,12 @@ class SecureClient:
     """One client in one round of secure aggregation (Bonawitz et al., CCS 2017, figure 4).
 
     1. `keys`: two fresh pairs of keys; the public ones go to the server.
-    2. `shares`: its private mask key and a fresh seed, shared among its neighbours in sealed boxes.
+    2. `shares`: its private mask key and a fresh seed, shared among itself and its neighbours, whose
+       shares go in sealed boxes.
     3. `receive`, `mask`: a mask from the seed, and one with each neighbour that shared, of which the
        other adds the opposite.
-    4. `unmask`: for each neighbour one share: of the seed if its vector is in the sum, of the key if
-       it has left. Never both: together they would open its vector.
+    4. `unmask`: one share for itself and each neighbour: of the seed if its vector is in the sum, of
+       the key if it has left. Never both: together they would open its vector.
 
     The server, and neighbours fewer than the threshold that tell it all they know, learn of the
     vectors nothing but their sum. That holds if all follow the protocol (honest but curious): keys
@@ -63,13 +64,13 @@ class SecureClient:
     clients: list[int] = field(default_factory=list)  # its neighbours
     masks: list[bytes] = field(default_factory=list, repr=False)  # their public mask keys
     boxes: list[bytes] = field(default_factory=list, repr=False)  # their public box keys
-    senders: list[int] = field(default_factory=list)  # neighbours that have shared
+    senders: list[int] = field(default_factory=list)  # itself, and neighbours that have shared
     held: list[bytes] = field(default_factory=list, repr=False)  # their shares, opened
     masked: bool = False
     unmasked: bool = False
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
+    def from_record(cls, record: Mapping[str, Any]) -> SecureClient:
         """The client as it was left in its `Context.state`."""
         return cls(**record)
 
@@ -88,18 +89,19 @@ class SecureClient:
         if asked.round != self.round:
             raise Refusal(f"it is asked in round {asked.round} for keys of round {self.round}")
         count, own = len(asked.clients), self.keys()
-        if not count / 2 < asked.threshold <= count:
-            raise Refusal(f"{asked.threshold} of {count} neighbours are no threshold")
+        if not (count + 1) / 2 < asked.threshold <= count + 1:
+            raise Refusal(f"{asked.threshold} of {count + 1} holders are no threshold")
         if len(set(asked.clients)) < count or self.number in asked.clients:
             raise Refusal("its neighbours are not all different from each other and itself")
         if len({*asked.masks, *asked.boxes, own.mask, own.box}) < 2 * count + 2:
             raise Refusal("two clients have the same keys")
         self.seed, self.threshold = new_secret(), asked.threshold
         self.clients, self.masks, self.boxes = asked.clients, asked.masks, asked.boxes
-        points = [client + 1 for client in self.clients]
+        points = [client + 1 for client in (self.number, *self.clients)]
         own_key = private_key(self.box_key)
         secrets = np.concatenate([limbs_of(self.seed), limbs_of(self.mask_key)])
-        shared = split(secrets, points, threshold=self.threshold).astype("<u4")
+        kept, *shared = split(secrets, points, threshold=self.threshold).astype("<u4")
+        self.senders, self.held = [self.number], [kept.tobytes()]
         sealed = [
             seal(
                 own_key,
@@ -115,18 +117,16 @@ class SecureClient:
 
     def receive(self, sealed: SealedShares) -> None:
         """Third exchange, first half: its neighbours' boxes; it masks with whoever sent one."""
-        if not self.seed or self.senders:
+        if len(self.senders) != 1:
             raise Refusal("it is not the time to receive shares")
         if len(set(sealed.clients)) < len(sealed.clients):
             raise Refusal("a neighbour has sent two boxes")
         if not set(sealed.clients) <= set(self.clients):
             raise Refusal("it has boxes from clients that are not its neighbours")
-        if len(sealed.clients) < self.threshold:
-            raise Refusal(
-                f"{len(sealed.clients)} neighbours have shared, it needs {self.threshold}"
-            )
+        if (count := len(sealed.clients) + 1) < self.threshold:
+            raise Refusal(f"{count} have shared, itself among them, and it needs {self.threshold}")
         keys, own_key = dict(zip(self.clients, self.boxes)), private_key(self.box_key)
-        self.held = [
+        self.held += [
             open_box(
                 own_key,
                 keys[client],
@@ -137,19 +137,19 @@ class SecureClient:
             )
             for client, box in zip(sealed.clients, sealed.boxes)
         ]
-        self.senders = list(sealed.clients)
+        self.senders += sealed.clients
 
     def mask(self, words: Words) -> MaskedVector:
         """Third exchange, second half: the words under all masks, once.
 
         Two vectors under the same masks would give away their difference.
         """
-        if not self.senders or self.masked:
+        if len(self.senders) < 2 or self.masked:
             raise Refusal("it masks one vector in a round, after it has received shares")
         self.masked = True
         hidden = words + own_mask(self.seed, round=self.round, client=self.number, like=words)
         keys, own_key = dict(zip(self.clients, self.masks)), private_key(self.mask_key)
-        for client in self.senders:
+        for client in self.senders[1:]:
             hidden += pair_mask(
                 own_key,
                 keys[client],
@@ -168,11 +168,12 @@ class SecureClient:
         both = [*asked.survivors, *asked.left]
         if len(set(both)) < len(both):
             raise Refusal("it is asked for both secrets of a neighbour")
-        if not set(both) <= set(self.senders):
+        if not set(both) <= set(self.senders) or self.number in asked.left:
             raise Refusal("it is asked for shares that it does not hold")
         if len(asked.survivors) < self.threshold:
             raise Refusal(
-                f"{len(asked.survivors)} of its neighbours are in the sum, it needs {self.threshold}"
+                f"{len(asked.survivors)} are in the sum, itself among them, and it needs "
+                f"{self.threshold}"
             )
         held = dict(zip(self.senders, self.held))
         half = len(self.held[0]) // 2

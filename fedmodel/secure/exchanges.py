@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from flwr.app import ConfigRecord
 
@@ -18,6 +18,8 @@ SHARES = "train.secure_shares"
 MASKED = "train.secure_masked"
 UNMASK = "train.secure_unmask"
 
+Said = TypeVar("Said", bound="Spoken")
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -28,7 +30,7 @@ class Spoken:
         return ConfigRecord(dict(vars(self)))
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
+    def from_record(cls: type[Said], record: Mapping[str, Any]) -> Said:
         """As it was before it was sent."""
         return cls(**record)
 
@@ -72,7 +74,8 @@ class MaskedVector(Spoken):
 
 @dataclass(frozen=True)
 class UnmaskRequest(Spoken):
-    """Fourth exchange, to a client: which neighbours are in the sum, which have left after sharing."""
+    """Fourth exchange, to a client: of itself and its neighbours, who is in the sum, and who has
+    left after sharing."""
 
     survivors: list[int]
     left: list[int]

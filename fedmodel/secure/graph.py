@@ -40,12 +40,12 @@ def neighbours_of(
     return {client: joined[client] for client in places}
 
 
-def threshold_of(neighbours: int, share: float) -> int:
-    """How many of a client's neighbours must give their shares: the share, and more than half.
+def threshold_of(holders: int, share: float) -> int:
+    """How many of those that hold a client's shares must give them: the share, and more than half.
 
-    With more than half, no two disjoint sets of neighbours can give both of a client's secrets.
+    With more than half, no two disjoint sets of holders can give both of a client's secrets.
     """
-    return max(math.ceil(share * neighbours - 1e-9), neighbours // 2 + 1)
+    return max(math.ceil(share * holders - 1e-9), holders // 2 + 1)
 
 
 def components(clients: Set[int], neighbours: Mapping[int, Iterable[int]]) -> int:
@@ -89,17 +89,15 @@ def neighbours_needed(
             fix="Choose shares from 0 to below 1, and at least 3 clients.",
         )
     for number in range(2, clients - 1, 2):
-        needed = threshold_of(number, threshold)
+        needed = threshold_of(number + 1, threshold)
         unmasked = hypergeom(clients - 1, told, number).sf(needed - 1)
         too_few = hypergeom(clients - 1, clients - 1 - gone, number).cdf(needed - 1)
         bad, row = min(told + gone, clients), number // 2
         apart = math.prod(max(bad - i, 0) / (clients - i) for i in range(row))
         if clients * (unmasked + too_few + apart) <= failure:
             return number
-    if max(told, gone) and (
-        told >= threshold_of(clients - 1, threshold)
-        or clients - 1 - gone < threshold_of(clients - 1, threshold)
-    ):
+    needed = threshold_of(clients, threshold)
+    if told >= needed or clients - gone < needed:
         raise FedmodelError(
             f"with a threshold of {threshold:g}, not {colluding:g} of the clients may collude and "
             f"{leaving:g} leave, whatever the graph",

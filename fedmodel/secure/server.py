@@ -38,8 +38,8 @@ class SecureServer:
 
     Args:
         neighbours: of each client; None for all the others.
-        threshold: share of a client's neighbours that must give their shares, see `threshold_of`;
-            also the share of clients that must be in the sum.
+        threshold: share of those that hold a client's shares (itself and its neighbours) that must
+            give them, see `threshold_of`; also the share of clients that must be in the sum.
         words, dtype: how many words a vector has, and of which kind.
         generator: places the clients in the graph; what the sum is does not depend on it.
 
@@ -113,7 +113,10 @@ class SecureServer:
             self.sum += np.frombuffer(masked[client].words, kind)
         return {
             client: UnmaskRequest(
-                survivors=[other for other in self.neighbours[client] if other in inside],
+                survivors=[
+                    client,
+                    *(other for other in self.neighbours[client] if other in inside),
+                ],
                 left=[
                     other
                     for other in self.neighbours[client]
@@ -152,8 +155,8 @@ class SecureServer:
         return total
 
     def needed(self, client: int) -> int:
-        """How many neighbours must give their shares of a client's secret."""
-        return threshold_of(len(self.neighbours[client]), self.threshold)
+        """How many must give their shares of a client's secret, of itself and its neighbours."""
+        return threshold_of(len(self.neighbours[client]) + 1, self.threshold)
 
     def _gathered(self, given: Mapping[int, Mapping[int, bytes]]) -> dict[int, dict[int, bytes]]:
         """Shares by whose secret it is, then by who holds them."""
