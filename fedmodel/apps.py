@@ -19,9 +19,10 @@ from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.updates import LocalRelease
 from fedmodel.secure.answers import ClientSide, Plan
 from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
-from fedmodel.training import falsified, train_cohort
+from fedmodel.training import Trained, falsified, train_cohort
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["CohortApp", "Workload", "counts_of"]
@@ -39,6 +40,8 @@ class Workload:
     training: LocalTraining
     seed: int
     max_steps: np.ndarray | None = None  # [K] private steps a client may take over the whole run
+    release: LocalRelease | None = None  # noise on the client's own update: a private step a round
+    tells_loss: bool = True  # False under [privacy]: it is computed from records without noise
     attack: Component | None = None  # on the client's own update
     dishonest: np.ndarray | None = None  # [K] bool
     splits: tuple[Split, ...] = ("test",)
@@ -110,20 +113,20 @@ class CohortApp(ClientApp):
         start = request.vector.to(work.device)
         trained = train_cohort(work.behaviour, cohort, start)
         good, delta, loss = trained.good, trained.delta, trained.loss
+        if work.release is not None:
+            who = cohort.clients[good]
+            delta[good] = work.release(delta[good], clients=who, round=cohort.round)
         if work.attack is not None and work.dishonest is not None:
             liars = [row for row in good if work.dishonest[cohort.clients[row]]]
             if liars:
                 delta[liars] = falsified(work.attack, delta[liars], round=cohort.round)
         if ledgers:
-            assert work.training.noise_multiplier is not None
             for row in good:
-                noise = work.training.noise_multiplier[cohort.clients[row]]
-                steps, rate = int(trained.noise_steps[row]), float(cohort.sample_rate[row])
-                ledger = ledgers[rows[row]].charge(float(noise), rate, steps)
+                ledger = ledgers[rows[row]].charge(*self._charge(cohort, trained, row))
                 states[nodes[rows[row]]][LEDGER] = ledger.to_record()
         metrics = {"num-examples": cohort.sizes[good]}
-        if not work.training.private and not torch.isnan(loss[good]).any():
-            # A private client keeps its training loss: it is computed from records without noise.
+        tells_loss = work.tells_loss and not work.training.private
+        if tells_loss and not torch.isnan(loss[good]).any():
             metrics["train_loss"] = loss[good].double().cpu().numpy()
         return Replies(
             [nodes[rows[row]] for row in good],
@@ -135,16 +138,27 @@ class CohortApp(ClientApp):
             declined=declined,
         )
 
+    def _charge(self, cohort: Cohort, trained: Trained, row: int) -> tuple[float, float, int]:
+        """Noise, sample rate and steps of what a client lets out in this round."""
+        if self.workload.release is not None:
+            return self.workload.release.charged, 1.0, 1
+        noise = cohort.training.noise_multiplier
+        assert noise is not None
+        rate, steps = cohort.sample_rate[row], trained.noise_steps[row]
+        return float(noise[cohort.clients[row]]), float(rate), int(steps)
+
     def _willing(
         self, request: Request, partitions: np.ndarray, states: Mapping[int, RecordDict]
     ) -> tuple[list[Ledger], dict[int, str]]:
         """The clients' ledgers, and who declines because one more round would overspend."""
         work, declined = self.workload, {}
-        if not work.training.private:
+        if not work.training.private and work.release is None:
             return [], {}
         ledgers = [_ledger(states[node]) for node in request.nodes]
         if work.max_steps is not None:
             planned, limits = work.training.num_steps[partitions], work.max_steps[partitions]
+            if work.release is not None:
+                planned = np.ones_like(planned)
             for node, ledger, steps, limit in zip(request.nodes, ledgers, planned, limits):
                 if not ledger.can_afford(int(steps), int(limit)):
                     declined[node] = f"its budget is spent: {ledger.steps} of {limit} steps"

@@ -16,16 +16,19 @@ from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
 from fedmodel.cohort import FlatModel, LocalTraining
 from fedmodel.components import Components, bind
-from fedmodel.config import Config
+from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
+from fedmodel.privacy.client_level import plan_clients
+from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
 from fedmodel.secure.answers import Plan
 from fedmodel.secure.encoding import Encoding
 from fedmodel.secure.server import FEWEST
 from fedmodel.source import Source
+from fedmodel.strategies.client_privacy import protect
 from fedmodel.summable import weighs_by_records
 from fedmodel.types import FederatedData, Split
 
@@ -85,6 +88,7 @@ def _build(config: Config, source: Source) -> Built:
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
+    asked = _protect(strategy, config)
     records = _supplied(bound.data, "data", returns=Records)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
@@ -100,7 +104,7 @@ def _build(config: Config, source: Source) -> Built:
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     model = FlatModel(_model(bound.model, clean, config.seed))
     _check_model(model, clean)
-    training, plans = _plan(config, behaviour, data)
+    training, plans = _plan(config, behaviour, data, asked)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -121,6 +125,8 @@ def _build(config: Config, source: Source) -> Built:
         training=training,
         seed=config.seed,
         max_steps=np.asarray(plans.max_steps) if plans else None,
+        release=local_release(plans, seed=config.seed) if plans else None,
+        tells_loss=config.privacy is None,
         attack=own,
         dishonest=dishonest,
         splits=splits,
@@ -214,7 +220,7 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
 
 
 def _plan(
-    config: Config, behaviour: Any, data: FederatedData
+    config: Config, behaviour: Any, data: FederatedData, asked: float
 ) -> tuple[LocalTraining, ClientPlans | None]:
     sizes = data.sizes("train")
     batch_size = int(getattr(behaviour, "batch_size", 32))
@@ -222,19 +228,14 @@ def _plan(
     amount: dict[str, Any] = (
         {"steps": steps} if steps else {"epochs": getattr(behaviour, "epochs", 1.0)}
     )
-    if config.privacy is None:
+    if config.privacy is None or config.privacy.unit == "client":
         number = steps_per_round(sizes, batch_size, **amount)
-        return LocalTraining(batch_size=batch_size, num_steps=np.asarray(number)), None
-    privacy = config.privacy
-    budget = Budget(
-        epsilon=privacy.epsilon,
-        noise_multiplier=privacy.noise_multiplier,
-        delta=privacy.delta,
-        clip=privacy.clip,
-        participations=privacy.participations or config.rounds,
-        accountant=privacy.accountant,
-        noise=privacy.noise,
-    )
+        training = LocalTraining(batch_size=batch_size, num_steps=np.asarray(number))
+        if config.privacy is None:
+            return training, None
+        budget = _budget(config)
+        return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
+    budget = _budget(config)
     try:
         plans = plan(budget, sizes=sizes, batch_size=batch_size, **amount)
     except FedmodelError as error:
@@ -299,6 +300,33 @@ def _said(config: Config, dishonest: np.ndarray | None) -> list[str]:
     if dishonest is not None:
         said.append("Attackers' shares of the aggregate are not known under secure aggregation.")
     return said
+
+
+def _budget(config: Config) -> Budget:
+    privacy = config.privacy
+    assert privacy is not None
+    clip = privacy.clip
+    return Budget(
+        epsilon=privacy.epsilon,
+        noise_multiplier=privacy.noise_multiplier,
+        delta=privacy.delta,
+        clip=clip.initial if isinstance(clip, AdaptiveClip) else clip,
+        participations=privacy.participations or config.rounds,
+        accountant=privacy.accountant,
+        noise=privacy.noise,
+        unit=privacy.unit,
+        mode=privacy.mode,
+    )
+
+
+def _protect(strategy: Strategy, config: Config) -> float:
+    """Let the strategy noise its sums, where the server is to; each client's chance to be asked."""
+    if config.privacy is None or config.privacy.mode != "central":
+        return 1.0
+    clip = config.privacy.clip
+    adaptive = clip if isinstance(clip, AdaptiveClip) else None
+    name = config.strategy.name
+    return protect(strategy, _budget(config), name=name, adaptive=adaptive, seed=config.seed)
 
 
 def _dishonest(config: Config, data: FederatedData) -> np.ndarray | None:

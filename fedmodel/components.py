@@ -9,7 +9,7 @@ import torch
 from flwr.serverapp.strategy import Strategy
 
 from fedmodel.catalogue import KINDS, Component
-from fedmodel.config import Config, Open
+from fedmodel.config import AdaptiveClip, Config, Open
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.source import Source
 from fedmodel.summable import check_summable
@@ -65,7 +65,8 @@ def bind(config: Config, source: Source) -> Components:
 
 def _check_combinations(config: Config, bound: Components, source: Source) -> None:
     private = getattr(bound.client.function, "private", False)
-    if config.privacy and not private:
+    _check_unit(config, source, private=private)
+    if config.privacy and config.privacy.unit == "record" and not private:
         raise FedmodelError(
             f"{config.client.name} adds no noise, so [privacy] has no effect",
             where=source.where("privacy"),
@@ -133,6 +134,54 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"{config.strategy.name} brings a round loop of its own (`start`)",
             where=source.where("strategy", "name"),
             fix="Run it with fedmodel.run_app(server_app, client_app, ...).",
+        )
+
+
+def _check_unit(config: Config, source: Source, *, private: bool) -> None:
+    """What each unit and mode of [privacy] must not be told together with."""
+    privacy = config.privacy
+    if privacy is None:
+        return
+    where = partial(source.where, "privacy")
+    if privacy.unit == "record":
+        if privacy.mode is not None:
+            raise FedmodelError(
+                f"mode = {shown(privacy.mode)} has no effect on records: each client noises its own "
+                "gradients",
+                where=where("mode"),
+                fix='Drop `mode`, or protect whole clients: unit = "client".',
+            )
+        if isinstance(privacy.clip, AdaptiveClip):
+            raise FedmodelError(
+                "the bound of single records does not adapt",
+                where=where("clip"),
+                fix="Give a number, e.g. clip = 1.0.",
+            )
+        return
+    if privacy.mode is None:
+        raise FedmodelError(
+            'unit = "client" does not say who adds the noise',
+            where=where("unit"),
+            fix='Add mode = "central" (a trusted server) or mode = "local" (each client).',
+        )
+    if private:
+        raise FedmodelError(
+            f'{config.client.name} noises gradients of records, which unit = "client" neither needs '
+            "nor accounts for",
+            where=source.where("client", "name"),
+            fix='Use [client] name = "sgd", or unit = "record".',
+        )
+    if privacy.mode == "central" and privacy.participations is not None:
+        raise FedmodelError(
+            '`participations` has no effect on mode = "central": every round counts for every client',
+            where=where("participations"),
+            fix="Drop it; `rounds` says how many there are.",
+        )
+    if privacy.mode == "local" and isinstance(privacy.clip, AdaptiveClip):
+        raise FedmodelError(
+            "a client's own bound does not adapt: the norms of the others stay with them",
+            where=where("clip"),
+            fix='Give a number, e.g. clip = 1.0, or use mode = "central".',
         )
 
 

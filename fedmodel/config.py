@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedmodel.errors import FedmodelError, marked_line, nearest, shown, wanted
 from fedmodel.source import Source
 
-__all__ = ["Config", "Source", "changes_of", "read_config"]
+__all__ = ["AdaptiveClip", "Config", "Source", "changes_of", "read_config"]
 
 # What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
-_UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict)$|^constrained-"
+_UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip)$|^constrained-"
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -54,14 +54,25 @@ class Client(Open):
     dropout: Share = 0.0
 
 
-class Privacy(Section):
-    """[privacy]: what is promised to whom. The clip bounds the norm of one record's gradient."""
+class AdaptiveClip(Section):
+    """A bound that follows a quantile of the updates' norms (Andrew et al., NeurIPS 2021)."""
 
-    unit: Literal["record"] = "record"
+    initial: Annotated[float, Field(gt=0)] = 1.0
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.5
+    learning_rate: Annotated[float, Field(gt=0)] = 0.2
+    count_noise: Annotated[float, Field(gt=0)] | None = None  # standard deviation, in clients
+
+
+class Privacy(Section):
+    """[privacy]: what is promised to whom. The clip bounds the norm of one record's gradient, or,
+    with `unit = "client"`, of one client's update."""
+
+    unit: Literal["record", "client"] = "record"
+    mode: Literal["central", "local"] | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
     noise_multiplier: Annotated[float, Field(gt=0)] | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] | AdaptiveClip = 1.0
     participations: Annotated[int, Field(ge=1)] | None = None
     accountant: Literal["prv", "rdp", "gdp"] = "prv"
     noise: Literal["seeded", "secure"] = "seeded"

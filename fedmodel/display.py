@@ -159,10 +159,10 @@ def plan_table(experiment: Experiment) -> Table:
         "engine": config.engine.name,
     }
     if built.plans is not None:
-        noise = built.workload.training.noise_multiplier
-        assert noise is not None
-        target = built.plans.budget.epsilon
+        noise = built.plans.noise_multiplier
+        target, mode = built.plans.budget.epsilon, built.plans.budget.mode
         rows["privacy"] = (
+            f"of each {built.plans.budget.unit}{f' ({mode})' if mode else ''}: "
             f"{'epsilon ' + format(target, 'g') if target else 'noise set by hand'}, "
             f"delta {built.plans.budget.delta:g}; noise multiplier {noise.min():.3f} to {noise.max():.3f}"
         )

@@ -337,7 +337,7 @@ def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:
         if len(clients) > 5:
             yield f"round {finished.number}: {len(clients) - 5} more clients {what}"
     if finished.number and not finished.trained:
-        yield f"round {finished.number}: nobody trained, so the model stays as it is"
+        yield f"round {finished.number}: nobody trained"
 
 
 def _plain(value: Any) -> Any:

@@ -71,9 +71,12 @@ def non_private(
     Updates are gathered in the open: what secure aggregation rounds off is no part of the reference.
     """
     training = work.training.without_privacy()
-    app = CohortApp(replace(work, training=training, max_steps=None, secure=None))
+    app = CohortApp(replace(work, training=training, max_steps=None, release=None, secure=None))
     grid = InlineGrid(app, num_clients=work.data.num_clients)
-    plain = replace(federation, grid=grid)
+    strategy = federation.strategy
+    if hasattr(strategy, "without_privacy"):
+        strategy = strategy.without_privacy()
+    plain = replace(federation, grid=grid, strategy=strategy)
     for finished in rounds(plain, State(0, initial)):
         if finished.counts and finished.number > 0:
             yield finished.number, finished.counts

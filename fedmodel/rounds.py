@@ -138,7 +138,7 @@ def _train(
     trained = [node - FIRST_NODE for node in good.summed or good.nodes]
     shares: Mapping[int, float] = {}
     metrics: Mapping[str, Any] = {}
-    if good.nodes:
+    if good.nodes or getattr(strategy, "noises_empty_rounds", False):
         good = _attacked(federation, number, good, vector)
         if (
             federation.dishonest is not None
@@ -173,7 +173,10 @@ def _train(
 def _drop_out(
     federation: Federation, number: int, asked: Iterable[Message]
 ) -> tuple[Any, Sequence[int]]:
-    """Lose a share of the sampled clients (rounded), chosen by each client's own stream."""
+    """Lose a share of the sampled clients (rounded), chosen by each client's own stream.
+
+    After Poisson sampling each is lost independently: who is there changes nothing for the others.
+    """
     messages = asked if isinstance(asked, Instructions) else list(asked)
     if not federation.dropout or not len(messages):
         return messages, ()
@@ -182,10 +185,14 @@ def _drop_out(
         if isinstance(messages, Instructions)
         else [message.metadata.dst_node_id for message in messages]
     )
-    lost = min(round(federation.dropout * len(nodes)), len(nodes) - 1)
     clients = np.array(nodes) - FIRST_NODE
     draw = uniforms(stream_keys(federation.seed, clients, number, "client dropout"), 1)[:, 0]
-    gone = set(np.array(nodes)[np.argsort(draw, kind="stable")[:lost]].tolist())
+    if getattr(federation.strategy, "sampling", "fixed") == "poisson":
+        lost = np.flatnonzero(draw < federation.dropout)
+    else:
+        number_lost = min(round(federation.dropout * len(nodes)), len(nodes) - 1)
+        lost = np.argsort(draw, kind="stable")[:number_lost]
+    gone = set(np.array(nodes)[lost].tolist())
     dropped = sorted(node - FIRST_NODE for node in gone)
     if isinstance(messages, Instructions):
         return messages.only(node for node in messages.nodes if node not in gone), dropped

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -14,12 +16,13 @@ from jaxtyping import Bool, Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from fedmodel._flower import arrays_of, vector_of
+from fedmodel._flower import Layout, arrays_of, layout_of, vector_of
 from fedmodel.catalogue import Component, Nested
 from fedmodel.errors import FedmodelError
 from fedmodel.messages import Instructions, Replies
-from fedmodel.randomness import SERVER, stream
+from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
 from fedmodel.strategies.averaging import mean
+from fedmodel.strategies.client_privacy import CentralPrivacy
 from fedmodel.strategies.weighting import by_records, equal
 
 __all__ = ["compose"]
@@ -32,13 +35,15 @@ Weighting = Annotated[Callable[..., Tensor], Nested("weighting")]
 class compose(Strategy):  # noqa: N801 - the name in an experiment
     """A strategy made of functions.
 
-    1. Sample a share of the clients, without replacement, from the experiment's seed.
+    1. Sample a share of the clients from the experiment's seed: a fixed number without replacement,
+       or with ``sampling = "poisson"`` each independently, so that a round may have no client.
     2. Take each reply's difference to the global model, `[K, d]`, through the transforms `before`.
     3. Weigh the clients' reports and combine the differences to one, `[d]`.
     4. Move the global model by `learning_rate` times that.
 
     With ``sample = 1``, ``combine = "mean"`` and ``weigh = "by_records"`` this is FedAvg
-    (McMahan et al., AISTATS 2017).
+    (McMahan et al., AISTATS 2017). Under central client-level privacy (`protect`) the mean is replaced
+    by a noised sum over a Poisson sample.
 
     Raises:
         FedmodelError: a share outside (0, 1], or weights for an aggregator that ignores them.
@@ -48,6 +53,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         self,
         *,
         sample: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        sampling: Literal["fixed", "poisson"] | None = None,
         before: Sequence[Transform] = (),
         weigh: Weighting | None = None,
         combine: Aggregator = mean,
@@ -69,12 +75,58 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
             )
         self.sample, self.before, self.combine = sample, tuple(before), combine
         self.weigh = weigh or (by_records if takes_weights else equal)
+        self.sampling, self._asked = sampling or "fixed", (sampling, weigh)
         self.takes_weights = takes_weights
         self.learning_rate, self.seed = learning_rate, seed
         self.global_model: Tensor | None = None
+        self.layout = Layout((), ())
+        self.privacy: CentralPrivacy | None = None
+        self.clip_bound, self.num_clients = math.inf, 0
+
+    def protect(self, privacy: CentralPrivacy) -> None:
+        """From now on release nothing but noised sums of clipped updates, of a Poisson sample.
+
+        Raises:
+            FedmodelError: a part of this strategy needs single updates or other weights.
+        """
+        sampling, weigh = self._asked
+        if _function(self.combine) is not mean:
+            key, problem = "combine", f"{_name(self.combine)} needs single updates"
+        elif self.before:
+            key, problem = "before", f"{_name(self.before[0])} would work on single updates"
+        elif weigh is not None and _function(weigh) is not equal:
+            key, problem = "weigh", f"{_name(weigh)} gives clients different weights"
+        elif sampling == "fixed" and self.sample < 1:
+            key, problem = "sampling", "a sample of fixed size is not what the accountant covers"
+        else:
+            self.privacy, self.clip_bound = privacy, privacy.clip
+            self.weigh, self.sampling = equal, "poisson"
+            return
+        raise FedmodelError(
+            f"{problem}: central client-level privacy adds up clipped updates of a Poisson sample, "
+            "all of the same weight",
+            where=f"[strategy] {key}",
+            fix=f'Drop `{key}`, or noise the updates at the clients: [privacy] mode = "local".',
+        )
+
+    def without_privacy(self) -> compose:
+        """The same strategy without clip and noise, to compare with."""
+        plain = copy(self)
+        if self.privacy is not None:
+            plain.privacy, plain.clip_bound = self.privacy.without_noise(), math.inf
+        return plain
+
+    @property
+    def noises_empty_rounds(self) -> bool:
+        """Whether a round in which nobody answered is aggregated, too."""
+        return self.privacy is not None
 
     def sampled(self, server_round: int, nodes: Sequence[int]) -> list[int]:
-        """The nodes that train in a round, in order; at least one."""
+        """The nodes that train in a round, in order; at least one, unless by Poisson sampling."""
+        if self.sampling == "poisson":
+            keys = stream_keys(self.seed, nodes, server_round, "poisson sample")
+            asked = uniforms(keys, 1)[:, 0] < self.sample
+            return [node for node, chosen in zip(nodes, asked.tolist()) if chosen]
         number = max(1, round(self.sample * len(nodes)))
         if number >= len(nodes):
             return list(nodes)
@@ -84,7 +136,9 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
     def aggregate(
         self, delta: Float[Tensor, "K d"], reports: Mapping[str, Tensor]
     ) -> Float[Tensor, " d"]:
-        """Transform, weigh, combine: the step of the global model before the learning rate."""
+        """Transform, weigh, combine: the step of the global model before the learning rate and noise."""
+        if self.privacy is not None:
+            return self.privacy.mean(delta, bound=self.clip_bound, num_clients=self.num_clients)
         for transform in self.before:
             delta = transform(delta)
         if self.takes_weights:
@@ -101,19 +155,39 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self.global_model = vector_of(arrays)
-        nodes = self.sampled(server_round, list(grid.get_node_ids()))
+        self.layout, everybody = layout_of(arrays), list(grid.get_node_ids())
+        self.num_clients, nodes = len(everybody), self.sampled(server_round, everybody)
         return Instructions(nodes, "train", arrays, {**config, "server-round": server_round})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         gathered = Replies.read(replies).successes()
-        if not gathered.nodes or self.global_model is None:
+        if self.global_model is None:
+            return None, None
+        if self.privacy is not None:
+            return self._released(server_round, gathered, self.privacy)
+        if not gathered.nodes:
             return None, None
         delta = gathered.block() - self.global_model
         combined = self.aggregate(delta, reports_of(gathered))
         arrays = arrays_of(self.global_model + self.learning_rate * combined, gathered.layout)
         return arrays, _averages(gathered)
+
+    def _released(
+        self, server_round: int, gathered: Replies, privacy: CentralPrivacy
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """The noised step of a round, also of one without clients; no other number leaves it."""
+        start, bound = self.global_model, self.clip_bound
+        assert start is not None
+        delta = gathered.block() - start if gathered.nodes else start.new_zeros(0, len(start))
+        step, self.clip_bound, clipped = privacy.release(
+            delta, bound=bound, num_clients=self.num_clients, round=server_round
+        )
+        record = MetricRecord()
+        if not math.isnan(clipped):
+            record = MetricRecord({"clip_bound": bound, "clipped_share": clipped})
+        return arrays_of(start + self.learning_rate * step, self.layout), record
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -131,8 +205,8 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         """Flower's `start` wants this; `fedmodel validate` tells more."""
 
     def state(self) -> dict[str, Any]:
-        """Nothing is remembered from round to round."""
-        return {}
+        """What is remembered from round to round: the clipping bound, where there is one."""
+        return {} if self.privacy is None else {"clip_bound": self.clip_bound}
 
 
 def reports_of(replies: Replies) -> dict[str, Tensor]:

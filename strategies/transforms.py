@@ -7,6 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from fedmodel.errors import FedmodelError
+from fedmodel.privacy.updates import clip_rows
 
 __all__ = ["clip_norm"]
 
@@ -28,5 +29,4 @@ def clip_norm(delta: Float[Tensor, "K d"], *, bound: PositiveFloat) -> Float[Ten
         raise FedmodelError(
             f"clip_norm cannot clip to {bound}", where="[strategy] before", fix="Choose bound > 0."
         )
-    norm = delta.norm(dim=1, keepdim=True)
-    return delta * (bound / norm.clamp(min=1e-12)).clamp(max=1.0)
+    return clip_rows(delta, bound=bound)

@@ -97,6 +97,8 @@ class Budget:
     participations: int
     accountant: str = "prv"
     noise: str = "seeded"  # reproducible; or "secure": from a cryptographic source
+    unit: str = "record"  # what is protected; or "client": see `fedmodel.privacy.client_level`
+    mode: str | None = None  # of unit "client": who adds the noise, "central" or "local"
 
     def __post_init__(self) -> None:
         check_delta(self.delta)

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from fedmodel.build import Built
-from fedmodel.config import Config
+from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.describe import partition_table
 from fedmodel.privacy.accounting import Figure
+from fedmodel.privacy.client_statement import client_statement
 from fedmodel.privacy.statement import statement
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.report import ReportData, write_report
@@ -46,7 +47,16 @@ def finish(
             *built.data.outside,
             *_released(config),
         )
-        stated = statement(built.plans, figures, declined=len(declined), outside=outside)
+        if config.privacy is not None and config.privacy.unit == "client":
+            stated = client_statement(
+                built.plans,
+                figures,
+                declined=len(declined),
+                adaptive=isinstance(config.privacy.clip, AdaptiveClip),
+                outside=outside,
+            )
+        else:
+            stated = statement(built.plans, figures, declined=len(declined), outside=outside)
         manifest["privacy"] = stated
     folder.write_manifest(manifest)
     write_report(
@@ -70,12 +80,21 @@ def finish(
 
 def _released(config: Config) -> list[str]:
     """What a private run lets out beside the updates."""
-    released = [
-        "the evaluation counts of test records, which belong to other people than the training "
-        "records: exact, without noise"
-    ]
-    if config.data.validation:
-        released.append("the evaluation counts of validation records: exact, without noise")
+    released = []
+    privacy = config.privacy
+    if (
+        privacy is None or privacy.unit == "record"
+    ):  # else these records are the client's own as well
+        released.append(
+            "the evaluation counts of test records, which belong to other people than the training "
+            "records: exact, without noise"
+        )
+        if config.data.validation:
+            released.append("the evaluation counts of validation records: exact, without noise")
+    elif privacy.mode == "central" and config.attack is not None:
+        released.append(
+            "each attacker's share of the aggregate, which is measured before the noise"
+        )
     released.append("the picture of labels by client in this report")
     if config.evaluation.references:
         released.append(

@@ -11,6 +11,7 @@ from flwr.app import RecordDict
 from fedmodel.grids.local import FIRST_NODE
 from fedmodel.privacy.accounting import Figure, epsilon_of_clients
 from fedmodel.privacy.budget import ClientPlans
+from fedmodel.privacy.client_level import sensitivity
 from fedmodel.privacy.ledger import Ledger
 from fedmodel.rounds import Finished
 
@@ -24,6 +25,8 @@ class Spending:
 
     def __init__(self, plans: ClientPlans | None, num_clients: int) -> None:
         self.plans = plans
+        # The server's noise: a round is a step of every client, asked or not, and there are no ledgers.
+        self.central = plans is not None and plans.budget.mode == "central"
         self.steps = [0] * num_clients
         self.by_round: dict[int, list[int]] = {}
         self._known: dict[tuple[int, int], float] = {}
@@ -36,7 +39,7 @@ class Spending:
     def note(self, finished: Finished, states: Mapping[int, RecordDict]) -> dict[str, int]:
         """Read the ledgers of those that trained; the steps each has taken so far, by client."""
         charged = {}
-        if self.plans is not None:
+        if self.plans is not None and not self.central:
             for client in finished.trained:
                 ledger = Ledger.from_record(states[client + FIRST_NODE].config_records["privacy"])
                 charged[client] = ledger.steps
@@ -79,13 +82,15 @@ class Spending:
         return table, figures[len(keys) :]
 
     def _take(self, number: int, charged: Mapping[int, int]) -> None:
+        if self.central:
+            self.steps = [number] * len(self.steps)
         for client, steps in charged.items():
             self.steps[client] = steps
         self.by_round[number] = list(self.steps)
 
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
-        noise = float(self.plans.noise_multiplier[client])
+        noise = float(self.plans.noise_multiplier[client]) / sensitivity(self.plans.budget)
         return [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
 
     def _figures(self, histories: list[Any], *, accountant: str) -> list[Figure]:

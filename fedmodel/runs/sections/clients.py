@@ -36,7 +36,9 @@ COLUMNS = {
     "dropped": Column(label="dropped", kind="count", meaning="how often its answer was lost"),
     "dishonest": Column(label="dishonest", kind="truth", meaning="told to attack"),
     "sample_rate": Column(
-        label="sampling rate", meaning="chance of a training record to be in a batch"
+        label="sampling rate",
+        meaning="chance of a training record to be in a batch, or, where whole clients are "
+        "protected, of a client to be asked in a round",
     ),
     "noise_multiplier": Column(
         label="noise", meaning="standard deviation of the noise, in multiples of the clipping bound"

@@ -1,0 +1,185 @@
+"""What a run may claim that protects whole clients: in the form of `fedmodel.privacy.statement`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+
+from fedmodel.privacy.accounting import Figure
+from fedmodel.privacy.budget import ClientPlans
+from fedmodel.privacy.client_level import sensitivity
+from fedmodel.privacy.statement import NOISE, accounted, amount, count, finite
+
+__all__ = ["client_statement"]
+
+UNIT = "one client with all its records"
+NEIGHBOURS = {
+    "central": "the client takes part or does not",
+    "local": "all of the client's records are replaced by any others",
+}
+ADVERSARY = {
+    "central": (
+        "whoever sees the global models of all rounds, the other clients among them; not against the "
+        "server, which is trusted: it sees every update"
+    ),
+    "local": (
+        "the server, which sees every update and who took part in which round; "
+        "drawing the clients at random is therefore not counted as protection"
+    ),
+}
+SECRET_SAMPLE = (
+    "Drawing the clients at random counts as protection here, each independently (Poisson sampling): "
+    "that holds only while who took part in which round stays secret. This run's folder names them "
+    "(rounds.jsonl, clients.parquet, log.txt): share its model, not the folder."
+)
+OUTSIDE = {
+    "central": (
+        "The number of clients is public: with the sampling rate it is what every sum is divided by.",
+    ),
+    "local": (
+        "The number of training records of each client is sent in the clear: it may weigh the mean.",
+        "Which clients exist, and which of them took part in which round.",
+    ),
+}
+ALWAYS_OUTSIDE = (
+    "The evaluation counts of each client's records, exact and without noise: they are a part of what "
+    "the client holds.",
+    "Whether a client's training failed, and why (log.txt).",
+    "Noise is drawn in floating point, whose rounding can give away a little more (Mironov 2012).",
+)
+
+
+def client_statement(
+    plans: ClientPlans,
+    figures: Sequence[Figure],
+    *,
+    declined: int,
+    adaptive: bool = False,
+    outside: Sequence[str] = (),
+) -> dict[str, object]:
+    """State the guarantee of a run with ``unit = "client"``, as numbers and as sentences.
+
+    `figures` is each client's final epsilon (in mode "central" the same for all), `declined` the
+    number of clients that were asked after their budget was spent, `adaptive` whether the clipping
+    bound follows the norms, `outside` sentences on what else leaves a client. All values fit JSON.
+    """
+    budget = plans.budget
+    mode = budget.mode or "central"
+    spent = [figure.epsilon for figure in figures if figure.epsilon > 0]
+    accountants = dict(sorted(Counter(f.accountant for f in figures if f.epsilon > 0).items()))
+    noise, rate = float(plans.noise_multiplier.max()), float(plans.sample_rate.max())
+    left_out = list(dict.fromkeys((*OUTSIDE[mode], *ALWAYS_OUTSIDE, *outside)))
+    return {
+        "mode": mode,
+        "unit": UNIT,
+        "neighbours": NEIGHBOURS[mode],
+        "adversary": ADVERSARY[mode],
+        "mechanism": mechanism(mode, adaptive=adaptive),
+        "delta": budget.delta,
+        "clip": budget.clip,
+        "sensitivity": sensitivity(budget) * budget.clip,
+        "target_epsilon": budget.epsilon,
+        "noise_multiplier": {"min": float(plans.noise_multiplier.min()), "max": noise},
+        "sample_rate": rate,
+        "epsilon": {
+            "min": finite(min(spent, default=0.0)),
+            "median": finite(median(spent or [0.0])),
+            "max": finite(max(spent, default=0.0)),
+            "clients": len(spent),
+            "never_trained": len(figures) - len(spent),
+        },
+        "accountant": budget.accountant,
+        "accountants_used": accountants,
+        "noise": budget.noise,
+        "simulated": budget.noise == "seeded",
+        "participations": budget.participations,
+        "declined": declined,
+        "outside": left_out,
+        "warnings": list(plans.warnings),
+        "sentences": [
+            f"Protected is {UNIT}: what is released is nearly as likely when {NEIGHBOURS[mode]}.",
+            f"Against {ADVERSARY[mode]}.",
+            *([SECRET_SAMPLE] if rate < 1 else []),
+            f"By {mechanism(mode, adaptive=adaptive)}.",
+            *size_of_noise(plans, adaptive=adaptive),
+            spending(mode, spent, idle=len(figures) - len(spent), delta=budget.delta),
+            accounted(accountants, asked=budget.accountant)
+            if mode == "local"
+            else account_of_rounds(plans, accountants),
+            NOISE[budget.noise],
+            *(
+                [
+                    f"Each client planned for {count(budget.participations, 'round')}; "
+                    f"{count(declined, 'client')} had spent the budget before the run ended and "
+                    "declined."
+                ]
+                if mode == "local"
+                else []
+            ),
+        ],
+    }
+
+
+def mechanism(mode: str, *, adaptive: bool) -> str:
+    """What is clipped and noised, and by whom."""
+    if mode == "local":
+        return (
+            "the Gaussian mechanism at each client: it clips its own update and adds Gaussian noise "
+            "before the update leaves it"
+        )
+    said = (
+        "DP-FedAvg: the server clips each client's update, adds them up with equal weights, adds "
+        "Gaussian noise once and divides by the expected number of clients"
+    )
+    if adaptive:
+        said += (
+            "; the clipping bound follows a quantile of the updates' norms, by a noised count that is "
+            "paid from the same budget"
+        )
+    return said
+
+
+def size_of_noise(plans: ClientPlans, *, adaptive: bool) -> list[str]:
+    """Clip, sensitivity and noise in figures."""
+    clip, noise = plans.budget.clip, float(plans.noise_multiplier.max())
+    if plans.budget.mode == "local":
+        return [
+            f"Updates are clipped to norm {clip:g}, so one client moves its own by at most "
+            f"{2 * clip:g}; the noise has standard deviation {noise * clip:.4g}."
+        ]
+    if adaptive:
+        return [
+            f"The bound starts at {clip:g}. Sum and count together cost what a sum of bound C with "
+            f"noise of standard deviation {noise:.4g} C would."
+        ]
+    return [
+        f"Updates are clipped to norm {clip:g}, so one client moves the sum by at most {clip:g}; the "
+        f"noise has standard deviation {noise * clip:.4g}."
+    ]
+
+
+def spending(mode: str, spent: Sequence[float], *, idle: int, delta: float) -> str:
+    """How much was spent: one figure for all in mode "central", a distribution in mode "local"."""
+    if mode == "local":
+        return amount(spent, idle=idle, delta=delta)
+    if not spent:
+        return "No round was finished: nothing was spent."
+    if math.isinf(max(spent)):
+        return "There is no guarantee: epsilon is infinite."
+    return f"At delta = {delta:g}, epsilon is {max(spent):.3g}: the same for every client, asked or not."
+
+
+def account_of_rounds(plans: ClientPlans, accountants: dict[str, int]) -> str:
+    """By which accountant, over what."""
+    asked = plans.budget.accountant
+    said = (
+        f"Accounted by {asked.upper()}, over all rounds, each at sampling rate "
+        f"{float(plans.sample_rate.max()):g}."
+    )
+    if asked == "gdp":
+        said += " It is an approximation and can understate epsilon."
+    if other := [name for name in accountants if name != asked]:
+        said += f" It had no answer: the looser bound of {other[0].upper()} stands."
+    return said
