@@ -22,6 +22,7 @@ from fedmodel.privacy.ledger import Ledger
 from fedmodel.privacy.updates import LocalRelease
 from fedmodel.secure.answers import ClientSide, Plan
 from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
+from fedmodel.secure.noise import SumNoise
 from fedmodel.training import Trained, falsified, train_cohort
 from fedmodel.types import FederatedData, Split
 
@@ -40,7 +41,9 @@ class Workload:
     training: LocalTraining
     seed: int
     max_steps: np.ndarray | None = None  # [K] private steps a client may take over the whole run
-    release: LocalRelease | None = None  # noise on the client's own update: a private step a round
+    release: LocalRelease | SumNoise | None = (
+        None  # noise on the client's own update: a private step a round
+    )
     tells_loss: bool = True  # False under [privacy]: it is computed from records without noise
     attack: Component | None = None  # on the client's own update
     dishonest: np.ndarray | None = None  # [K] bool

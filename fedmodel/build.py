@@ -24,12 +24,9 @@ from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
-from fedmodel.secure.answers import Plan
-from fedmodel.secure.encoding import Encoding
-from fedmodel.secure.server import FEWEST
+from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.strategies.client_privacy import protect
-from fedmodel.summable import weighs_by_records
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
@@ -118,6 +115,7 @@ def _build(config: Config, source: Source) -> Built:
     attack = bound.attack
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
+    secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
     workload = Workload(
         data=data,
         model=model,
@@ -125,13 +123,14 @@ def _build(config: Config, source: Source) -> Built:
         training=training,
         seed=config.seed,
         max_steps=np.asarray(plans.max_steps) if plans else None,
-        release=local_release(plans, seed=config.seed) if plans else None,
+        release=(secure.noise if secure else None)
+        or (local_release(plans, seed=config.seed) if plans else None),
         tells_loss=config.privacy is None,
         attack=own,
         dishonest=dishonest,
         splits=splits,
         device=config.engine.device,
-        secure=_secure(config, bound, data, model),
+        secure=secure,
     )
     return Built(
         data=data,
@@ -144,7 +143,10 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         metrics=bound.metrics,
         splits=splits,
-        notes=(*_notes(plans, strategy, clean), *_said(config, dishonest)),
+        notes=(
+            *_notes(plans, strategy, clean),
+            *what_is_seen(config, attacked=dishonest is not None),
+        ),
     )
 
 
@@ -250,56 +252,6 @@ def _plan(
         noise=budget.noise,
     )
     return training, plans
-
-
-def _secure(
-    config: Config, bound: Components, data: FederatedData, model: FlatModel
-) -> Plan | None:
-    """How updates are encoded and masked, so that any clients' sum fits."""
-    asked = config.secure_aggregation
-    if asked is None:
-        return None
-    if data.num_clients < FEWEST:
-        raise FedmodelError(
-            f"secure aggregation needs {FEWEST} clients, and there are {data.num_clients}: of a sum "
-            "of two, each knows the other's part",
-            where="[secure_aggregation]",
-            fix="Partition into more clients, or drop [secure_aggregation].",
-        )
-    largest = int(data.sizes("train").max())
-    by_records = weighs_by_records(bound.strategy)
-    encoding = Encoding(
-        size=model.size,
-        bound=asked.bound,
-        bits=asked.bits,
-        num_clients=data.num_clients,
-        max_weight=largest if by_records else 1,
-        max_records=largest,
-    )
-    return Plan(
-        encoding=encoding,
-        threshold=asked.threshold,
-        neighbours=asked.neighbours,
-        by_records=by_records,
-    )
-
-
-def _said(config: Config, dishonest: np.ndarray | None) -> list[str]:
-    """What secure aggregation changes in what is seen."""
-    if config.secure_aggregation is None:
-        return []
-    said = [
-        "Secure aggregation: of the updates the server learns their mean, their number of records "
-        "and the share of values that were cut, if server and clients follow the protocol. "
-        "Evaluation counts are not masked."
-    ]
-    if config.engine.on_failure == "retry":
-        said.append(
-            "A client that fails leaves the round: under secure aggregation none is asked twice."
-        )
-    if dishonest is not None:
-        said.append("Attackers' shares of the aggregate are not known under secure aggregation.")
-    return said
 
 
 def _budget(config: Config) -> Budget:

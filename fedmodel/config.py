@@ -68,7 +68,7 @@ class Privacy(Section):
     with `unit = "client"`, of one client's update."""
 
     unit: Literal["record", "client"] = "record"
-    mode: Literal["central", "local"] | None = None
+    mode: Literal["central", "local", "distributed"] | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
     noise_multiplier: Annotated[float, Field(gt=0)] | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5

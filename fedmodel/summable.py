@@ -14,7 +14,7 @@ from fedmodel.strategies.averaging import mean
 from fedmodel.strategies.compose import compose
 from fedmodel.strategies.weighting import by_records, equal
 
-__all__ = ["check_summable", "weighs_by_records"]
+__all__ = ["check_mode", "check_summable", "weighs_by_records"]
 
 # Flower's strategies that do nothing with replies but average them by `num-examples`.
 AVERAGING = (FedAvg, FedAvgM, FedProx, FedAdam, FedYogi, FedAdagrad)
@@ -58,6 +58,57 @@ def check_summable(
             "vectors under the same masks would be seen",
             where=source.where("engine", "on_failure"),
             fix='Use "drop", which is what happens without `on_failure`, or "abort".',
+        )
+
+
+def check_mode(config: Config, strategy: Component, source: Source) -> None:
+    """Refuse a mode of client-level privacy and a way of gathering that do not go together.
+
+    Raises:
+        FedmodelError: noise for a sum that is not the only thing seen, or by who sees no updates.
+    """
+    privacy, secure = config.privacy, config.secure_aggregation
+    if privacy is None or privacy.mode is None:
+        return
+    if privacy.mode == "central" and secure is not None:
+        raise FedmodelError(
+            f'{SEEN}, and mode = "central" lets the server clip every single one',
+            where=source.where("privacy", "mode"),
+            fix='Use mode = "distributed", or drop [secure_aggregation].',
+        )
+    if privacy.mode != "distributed":
+        return
+    if secure is None:
+        raise FedmodelError(
+            'mode = "distributed" protects sums, and without secure aggregation the server sees every '
+            "single update",
+            where=source.where("privacy", "mode"),
+            fix='Add a table [secure_aggregation], or use mode = "local".',
+        )
+    if privacy.accountant != "rdp":
+        raise FedmodelError(
+            f"{privacy.accountant.upper()} has no bound for the sum of discrete Gaussians",
+            where=source.where("privacy", "accountant"),
+            fix='Add accountant = "rdp" to [privacy].',
+        )
+    for key in ("bound", "bits"):
+        if key in secure.model_fields_set:
+            raise FedmodelError(
+                f'`{key}` follows from clip and noise under mode = "distributed"',
+                where=source.where("secure_aggregation", key),
+                fix="Drop it.",
+            )
+    if strategy.function is compose and weighs_by_records(strategy):
+        raise FedmodelError(
+            "the number of a client's records is protected as well, so it cannot weigh its update",
+            where=source.where("strategy", "weigh"),
+            fix='Use [strategy] weigh = "equal".',
+        )
+    if strategy.options.get("sampling") == "poisson":
+        raise FedmodelError(
+            "each client's noise is made for a number of clients, which Poisson sampling leaves open",
+            where=source.where("strategy", "sampling"),
+            fix='Drop `sampling`: mode = "distributed" gains nothing by it.',
         )
 
 

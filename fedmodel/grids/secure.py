@@ -83,6 +83,7 @@ class SecureGrid(LocalGrid):
             round=number,
             threshold=plan.threshold,
             neighbours=plan.neighbours,
+            fewest=plan.fewest,
             words=encoding.size + FURTHER,
             dtype=encoding.dtype,
             generator=stream(self.seed, SERVER, number, "secure neighbours"),

@@ -22,6 +22,8 @@ from fedmodel.secure.exchanges import (
     UnmaskRequest,
 )
 from fedmodel.secure.keys import Refusal
+from fedmodel.secure.noise import SumNoise
+from fedmodel.secure.server import FEWEST
 
 __all__ = ["ANSWER", "ClientSide", "Plan"]
 
@@ -39,6 +41,12 @@ class Plan:
     threshold: float = 2 / 3  # of those that hold a client's shares, who must give them
     neighbours: int | None = None  # of each client; None for all the others
     by_records: bool = True  # a client weighs as much as it has records; else all the same
+    noise: SumNoise | None = None  # that clients add, so that the sum is private
+
+    @property
+    def fewest(self) -> int:
+        """How many clients must be in a sum: with noise, as many as it was meant for."""
+        return FEWEST if self.noise is None else self.noise.fewest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +126,17 @@ class ClientSide:
         records: int,
     ) -> ConfigRecord:
         client, plan = _client(states[node]), self.plan
-        keys = stream_keys(self.seed, [number], _round(request), "secure rounding")
+        keys, noise = stream_keys(self.seed, [number], _round(request), "secure rounding"), None
+        if plan.noise is not None:
+            # The number of records is what the client holds, too: it counts as one.
+            delta, records = plan.noise.clipped(delta), 1
+            noise = plan.noise.draw(client=number, round=_round(request))
         words = plan.encoding.encode(
             delta,
             weight=records if plan.by_records else 1,
             records=records,
             uniforms=uniforms(keys, len(delta))[0],
+            noise=noise,
         )
         masked = client.mask(words)
         _keep(states[node], client)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, UInt
+from jaxtyping import Float, Int, UInt
 
 from fedmodel.errors import FedmodelError
 from fedmodel.secure.keys import Refusal
@@ -33,7 +34,7 @@ class Encoding:
     A value of an update is cut to [-bound, bound], which spans 2^bits steps. A client sends its
     weight times its update in steps; then its weight, its number of records, and how many of its
     values were cut. All four add up over at most `num_clients` clients, whose weight and records are
-    at most `max_weight` and `max_records`.
+    at most `max_weight` and `max_records`. There is room for twelve standard deviations of noise.
 
     Raises:
         FedmodelError: the largest sum does not fit into 64 bits.
@@ -45,6 +46,7 @@ class Encoding:
     num_clients: int
     max_weight: int
     max_records: int
+    noise: int = 0  # standard deviation of the noise that each client adds, in steps
 
     def __post_init__(self) -> None:
         if self._largest >= 2**63:
@@ -63,7 +65,8 @@ class Encoding:
     @property
     def _largest(self) -> int:
         steps = (self.max_weight << (self.bits - 1)) + 1  # rounded up once at most
-        return self.num_clients * max(steps, self.max_records, self.size)
+        noise = math.ceil(12 * self.noise * math.sqrt(self.num_clients))
+        return self.num_clients * max(steps, self.max_records, self.size) + noise
 
     @cached_property
     def dtype(self) -> np.dtype:
@@ -77,12 +80,14 @@ class Encoding:
         weight: int,
         records: int,
         uniforms: Float[np.ndarray, " d"],
+        noise: Int[np.ndarray, " d"] | None = None,
     ) -> UInt[np.ndarray, " words"]:
         """A client's words, before they are masked.
 
         Rounded at random, down to the next step or up, so that the mean is not biased: up where
         `uniforms`, in [0, 1), says so. So the decoded mean is off by less than
-        ``number of clients / total weight`` steps.
+        ``number of clients / total weight`` steps. `noise`, in steps, is added after that; then
+        nothing is said of the values that were cut.
 
         Raises:
             Refusal: weight or records beyond what the sum has room for.
@@ -91,7 +96,10 @@ class Encoding:
             raise Refusal(f"it has {records} records; the sum has room for {self.max_records}")
         kept = np.clip(delta.astype(np.float64), -self.bound, self.bound)
         steps = np.floor(weight * (kept / self.step) + uniforms).astype(np.int64)
-        further = [weight, records, int((np.abs(delta) > self.bound).sum())]
+        cut = int((np.abs(delta) > self.bound).sum())
+        if noise is not None:
+            steps, cut = steps + noise, 0
+        further = [weight, records, cut]
         return np.concatenate([steps, further]).astype(self.dtype)
 
     def decode(self, total: UInt[np.ndarray, " words"], *, clients: int) -> Total:

@@ -40,6 +40,7 @@ class SecureServer:
         neighbours: of each client; None for all the others.
         threshold: share of those that hold a client's shares (itself and its neighbours) that must
             give them, see `threshold_of`; also the share of clients that must be in the sum.
+        fewest: clients that must be in the sum, whatever the share says.
         words, dtype: how many words a vector has, and of which kind.
         generator: places the clients in the graph; what the sum is does not depend on it.
 
@@ -53,6 +54,7 @@ class SecureServer:
         round: int,
         threshold: float,
         neighbours: int | None,
+        fewest: int = FEWEST,
         words: int,
         dtype: np.dtype,
         generator: np.random.Generator,
@@ -64,12 +66,12 @@ class SecureServer:
         self.neighbours: dict[int, list[int]] = {}
         self.shared: set[int] = set()  # clients whose boxes were passed on
         self.survivors: list[int] = []  # clients whose vectors are in the sum
-        self.fewest = FEWEST
+        self.fewest = fewest
 
     def neighbourhoods(self, keys: Mapping[int, PublicKeys]) -> dict[int, Neighbourhood]:
         """After the first exchange: who masks with whom."""
         self.keys = dict(keys)
-        self.fewest = max(FEWEST, math.ceil(self.threshold * len(keys) - 1e-9))
+        self.fewest = max(self.fewest, math.ceil(self.threshold * len(keys) - 1e-9))
         self._enough(len(keys), "have sent their keys")
         self.neighbours = neighbours_of(sorted(keys), number=self.degree, generator=self.generator)
         return {
