@@ -30,7 +30,7 @@ def sensitivity(budget: Budget) -> float:
 
     In mode "distributed" of the bound after rounding (`fedmodel.secure.noise`).
     """
-    return 1.0 if budget.mode == "central" else 2.0
+    return 2.0 if budget.mode in ("local", "distributed") else 1.0
 
 
 def noise_multiplier_of(budget: Budget, *, sample_rate: float) -> float:
