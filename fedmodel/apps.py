@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.ledger import Ledger
 from fedmodel.privacy.updates import LocalRelease
+from fedmodel.secure.answers import ClientSide, Plan
+from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
+from fedmodel.secure.noise import SumNoise
 from fedmodel.training import Trained, falsified, train_cohort
 from fedmodel.types import FederatedData, Split
 
@@ -40,12 +43,15 @@ class Workload:
     training: LocalTraining
     seed: int
     max_steps: np.ndarray | None = None  # [K] private steps a client may take over the whole run
-    release: LocalRelease | None = None  # noise on the client's own update: a private step a round
+    release: LocalRelease | SumNoise | None = (
+        None  # noise on the client's own update: a private step a round
+    )
     tells_loss: bool = True  # False under [privacy]: it is computed from records without noise
     attack: Component | None = None  # on the client's own update
     dishonest: np.ndarray | None = None  # [K] bool
     splits: tuple[Split, ...] = ("test",)
     device: str = "cpu"
+    secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
 class CohortApp(ClientApp):
@@ -58,6 +64,9 @@ class CohortApp(ClientApp):
         @self.train()
         def train(message: Message, context: Context) -> Message:
             return self._one(message, context)
+
+        for kind in (KEYS, SHARES, MASKED, UNMASK):
+            self.train(kind.removeprefix("train."))(train)
 
         @self.evaluate()
         def evaluate(message: Message, context: Context) -> Message:
@@ -88,7 +97,16 @@ class CohortApp(ClientApp):
         """What these clients answer, all at once; their `states` are updated in place."""
         if request.message_type.startswith("evaluate"):
             return self._evaluate(request, np.asarray(partitions))
-        return self._train(request, np.asarray(partitions), states, threads)
+        train = partial(self._train, threads=threads)
+        if self.workload.secure is None:
+            return train(request, np.asarray(partitions), states)
+        clients = ClientSide(
+            plan=self.workload.secure,
+            seed=self.workload.seed,
+            train=train,
+            declined=lambda *asked: self._willing(*asked)[1],
+        )
+        return clients.answer(request, np.asarray(partitions), states)
 
     def _train(
         self,

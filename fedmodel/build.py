@@ -25,6 +25,7 @@ from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
+from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData, Split
@@ -116,6 +117,7 @@ def _build(config: Config, source: Source) -> Built:
     attack = bound.attack
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
+    secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
     workload = Workload(
         data=data,
         model=model,
@@ -123,12 +125,14 @@ def _build(config: Config, source: Source) -> Built:
         training=training,
         seed=config.seed,
         max_steps=np.asarray(plans.max_steps) if plans else None,
-        release=local_release(plans, seed=config.seed) if plans else None,
+        release=(secure.noise if secure else None)
+        or (local_release(plans, seed=config.seed) if plans else None),
         tells_loss=config.privacy is None,
         attack=own,
         dishonest=dishonest,
         splits=splits,
         device=config.engine.device,
+        secure=secure,
     )
     slower = _slower_kernel(workload)
     return Built(
@@ -142,7 +146,11 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         metrics=bound.metrics,
         splits=splits,
-        notes=(*slower, *_notes(plans, strategy, clean)),
+        notes=(
+            *slower,
+            *_notes(plans, strategy, clean),
+            *what_is_seen(config, attacked=dishonest is not None),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from fedmodel.cohort.precision import unsupported
 from fedmodel.config import AdaptiveClip, Config, Open
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.source import Source
+from fedmodel.summable import check_mode, check_summable
 
 __all__ = ["Components", "bind"]
 
@@ -58,6 +59,9 @@ def bind(config: Config, source: Source) -> Components:
         metrics={metric.name.rpartition(":")[2]: metric for metric in metrics},
     )
     _check_combinations(config, bound, source)
+    if config.secure_aggregation:
+        check_summable(config, bound.strategy, bound.attack, source)
+    check_mode(config, bound.strategy, source)
     return bound
 
 
@@ -178,7 +182,8 @@ def _check_unit(config: Config, source: Source, *, private: bool) -> None:
         raise FedmodelError(
             'unit = "client" does not say who adds the noise',
             where=where("unit"),
-            fix='Add mode = "central" (a trusted server) or mode = "local" (each client).',
+            fix='Add mode = "central" (a trusted server), mode = "local" (each client) or mode = '
+            '"distributed" (all clients together, under secure aggregation).',
         )
     if private:
         raise FedmodelError(
@@ -193,7 +198,7 @@ def _check_unit(config: Config, source: Source, *, private: bool) -> None:
             where=where("participations"),
             fix="Drop it; `rounds` says how many there are.",
         )
-    if privacy.mode == "local" and isinstance(privacy.clip, AdaptiveClip):
+    if privacy.mode != "central" and isinstance(privacy.clip, AdaptiveClip):
         raise FedmodelError(
             "a client's own bound does not adapt: the norms of the others stay with them",
             where=where("clip"),

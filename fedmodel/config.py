@@ -68,7 +68,7 @@ class Privacy(Section):
     with `unit = "client"`, of one client's update."""
 
     unit: Literal["record", "client"] = "record"
-    mode: Literal["central", "local"] | None = None
+    mode: Literal["central", "local", "distributed"] | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
     noise_multiplier: Annotated[float, Field(gt=0)] | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
@@ -76,6 +76,18 @@ class Privacy(Section):
     participations: Annotated[int, Field(ge=1)] | None = None
     accountant: Literal["prv", "rdp", "gdp"] = "prv"
     noise: Literal["seeded", "secure"] = "seeded"
+
+
+class SecureAggregation(Section):
+    """[secure_aggregation]: the server learns the sum of the updates, and no single one.
+
+    Values of updates are cut to [-bound, bound] and sent in 2^bits steps.
+    """
+
+    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    bits: Annotated[int, Field(ge=2, le=32)] = 20
+    neighbours: Annotated[int, Field(ge=2)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
 
 
 class Attack(Open):
@@ -114,6 +126,7 @@ class Config(Section):
     model: Open
     client: Client
     privacy: Privacy | None = None
+    secure_aggregation: SecureAggregation | None = None
     attack: Attack | None = None
     strategy: Open = Open(name="compose")
     evaluation: Evaluation = Evaluation()

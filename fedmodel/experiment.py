@@ -23,6 +23,7 @@ from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
+from fedmodel.grids.secure import SecureGrid
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
@@ -211,6 +212,8 @@ class Experiment:
                 address=engine.address,
                 device=engine.device,
             )
+            if built.workload.secure is not None:
+                grid = SecureGrid(grid, built.workload.secure, seed=self.config.seed)
             for _ in rounds(self._federation(grid), state, save=save):
                 yield last[0]
                 if self.stop:
@@ -234,6 +237,9 @@ class Experiment:
 
     def _federation(self, grid: Any) -> Federation:
         built, config = self.built, self.config
+        on_failure = config.engine.on_failure
+        if built.workload.secure is not None and on_failure == "retry":
+            on_failure = "drop"  # no client masks two vectors
         return Federation(
             strategy=deepcopy(built.strategy),
             grid=grid,
@@ -244,7 +250,7 @@ class Experiment:
             dropout=config.client.dropout,
             omniscient=built.omniscient,
             dishonest=None if built.dishonest is None else torch.from_numpy(built.dishonest),
-            on_failure=config.engine.on_failure,
+            on_failure=on_failure,
             name_of=lambda client: built.data.clients[client],
             splits=built.splits,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["DECLINED", "FAILED", "Instructions", "Replies", "Request", "requests
 NOTHING = Layout((), ())
 FAILED = 2
 DECLINED = 100
+OWN = "own"  # the record of a message that is for its node alone
 
 
 class _Messages(Sequence[Message]):
@@ -58,7 +59,10 @@ class _Messages(Sequence[Message]):
 
 
 class Instructions(_Messages):
-    """The same parameters and settings for many nodes; a shell of its own for each message."""
+    """The same parameters and settings for many nodes; a shell of its own for each message.
+
+    `own` is what each node is told alone, by node: a record of its own in the message.
+    """
 
     def __init__(
         self,
@@ -66,36 +70,41 @@ class Instructions(_Messages):
         message_type: str,
         arrays: ArrayRecord,
         config: Mapping[str, Any],
+        own: Mapping[int, ConfigRecord] | None = None,
     ) -> None:
         super().__init__()
         self.nodes, self.message_type, self.arrays = list(nodes), message_type, arrays
-        self.config = dict(config)
+        self.config, self.own = dict(config), dict(own or {})
 
     def __len__(self) -> int:
         return len(self.nodes)
 
     def _make(self, index: int) -> Message:
         content = RecordDict({"arrays": self.arrays, "config": ConfigRecord(dict(self.config))})
+        if self.nodes[index] in self.own:
+            content[OWN] = self.own[self.nodes[index]]
         return Message(content, self.nodes[index], self.message_type)
 
     def only(self, nodes: Iterable[int]) -> Instructions:
         """The same instructions for some of the nodes."""
-        return Instructions(list(nodes), self.message_type, self.arrays, self.config)
+        return Instructions(list(nodes), self.message_type, self.arrays, self.config, self.own)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What some nodes are asked, all of them the same."""
+    """What some nodes are asked, all of them the same, but for what each is told alone."""
 
     nodes: tuple[int, ...]
     message_type: str
     vector: Float[Tensor, " d"]
     layout: Layout
     config: Mapping[str, Any]
+    own: Mapping[int, ConfigRecord] = field(default_factory=dict)  # what a node is told alone
 
     def only(self, nodes: Sequence[int]) -> Request:
         """The same request to some of the nodes."""
-        return Request(tuple(nodes), self.message_type, self.vector, self.layout, self.config)
+        own = {node: self.own[node] for node in nodes if node in self.own}
+        return replace(self, nodes=tuple(nodes), own=own)
 
 
 def requests(messages: Iterable[Message]) -> list[Request]:
@@ -109,15 +118,20 @@ def requests(messages: Iterable[Message]) -> list[Request]:
                 vector_of(arrays),
                 layout_of(arrays),
                 messages.config,
+                messages.own,
             )
         ]
     groups: dict[tuple[Any, ...], tuple[list[int], str, ArrayRecord | None, dict[str, Any]]] = {}
+    own: dict[int, ConfigRecord] = {}
     for message in messages:
         content = message.content
         arrays_or_none = next(iter(content.array_records.values()), None)
         config: dict[str, Any] = {}
-        for record in content.config_records.values():
-            config.update(record)
+        for name, record in content.config_records.items():
+            if name == OWN:
+                own[message.metadata.dst_node_id] = record
+            else:
+                config.update(record)
         key = (message.metadata.message_type, id(arrays_or_none), repr(sorted(config.items())))
         groups.setdefault(key, ([], message.metadata.message_type, arrays_or_none, config))[
             0
@@ -129,6 +143,7 @@ def requests(messages: Iterable[Message]) -> list[Request]:
             torch.zeros(0) if record is None else vector_of(record),
             NOTHING if record is None else layout_of(record),
             config,
+            {node: own[node] for node in nodes if node in own},
         )
         for nodes, message_type, record, config in groups.values()
     ]
@@ -139,7 +154,8 @@ class Replies(_Messages):
     """What clients answered: K successes as one block, then failures and refusals as error messages.
 
     `metrics` are numbers by name, one a success (they travel as one MetricRecord); `records` are
-    further records by name, one a success.
+    further records by name, one a success. After secure aggregation there is one success, which
+    answers for the nodes in `summed`.
     """
 
     nodes: list[int]
@@ -150,6 +166,7 @@ class Replies(_Messages):
     records: dict[str, Sequence[Any]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     declined: dict[int, str] = field(default_factory=dict)
+    summed: list[int] | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -200,7 +217,13 @@ class Replies(_Messages):
 
     def _kept(self, models: Float[Tensor, "K d"] | None) -> Replies:
         return Replies(
-            self.nodes, self.message_type, self.layout, models, self.metrics, self.records
+            self.nodes,
+            self.message_type,
+            self.layout,
+            models,
+            self.metrics,
+            self.records,
+            summed=self.summed,
         )
 
     @staticmethod

@@ -67,9 +67,12 @@ def local(
 def non_private(
     work: Workload, federation: Federation, initial: torch.Tensor
 ) -> Iterator[tuple[int, Any]]:
-    """This very federation, its batches and its attackers, without clip and noise, round by round."""
+    """This very federation, its batches and its attackers, without clip and noise, round by round.
+
+    Updates are gathered in the open: what secure aggregation rounds off is no part of the reference.
+    """
     training = work.training.without_privacy()
-    app = CohortApp(replace(work, training=training, max_steps=None, release=None))
+    app = CohortApp(replace(work, training=training, max_steps=None, release=None, secure=None))
     grid = InlineGrid(app, num_clients=work.data.num_clients)
     strategy = federation.strategy
     if hasattr(strategy, "without_privacy"):

@@ -128,17 +128,23 @@ def _train(
     strategy, grid = federation.strategy, federation.grid
     arrays = arrays_of(vector, federation.layout)
     with _plain_errors(strategy, number):
-        asked = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-    asked, dropped = _drop_out(federation, number, asked)
+        asked: Any = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+    left, dropped = _drop_out(federation, number, asked)
+    if not grid.leave(node + FIRST_NODE for node in dropped):
+        asked = left
     replies = Replies.read(grid.send_and_receive(asked)) if len(asked) else Replies([], "train")
     replies = _settle(federation, number, asked, replies)
     good = replies.successes()
-    trained = [node - FIRST_NODE for node in good.nodes]
+    trained = [node - FIRST_NODE for node in good.summed or good.nodes]
     shares: Mapping[int, float] = {}
     metrics: Mapping[str, Any] = {}
     if good.nodes or getattr(strategy, "noises_empty_rounds", False):
         good = _attacked(federation, number, good, vector)
-        if federation.dishonest is not None and number % federation.every == 0:
+        if (
+            federation.dishonest is not None
+            and good.summed is None
+            and number % federation.every == 0
+        ):
             shares = _shares(federation, good, vector)
         with _plain_errors(strategy, number):
             aggregated, record = strategy.aggregate_train(number, good)

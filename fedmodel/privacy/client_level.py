@@ -7,6 +7,8 @@
 - ``local``: each client noises its own update. Neighbours differ in all of one client's records,
   which moves the update by at most 2 C; each round that the client takes part in is one step, without
   sampling.
+- ``distributed``: as local, but each client adds only its part of the noise, since the server sees
+  nothing but the sum (`fedmodel.secure.noise`).
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ __all__ = ["noise_multiplier_of", "plan_clients", "sensitivity", "split_noise"]
 
 
 def sensitivity(budget: Budget) -> float:
-    """How far one unit moves what is noised, in multiples of the clipping bound."""
-    return 2.0 if budget.mode == "local" else 1.0
+    """How far one unit moves what is noised, in multiples of the clipping bound.
+
+    In mode "distributed" of the bound after rounding (`fedmodel.secure.noise`).
+    """
+    return 2.0 if budget.mode in ("local", "distributed") else 1.0
 
 
 def noise_multiplier_of(budget: Budget, *, sample_rate: float) -> float:
     """Standard deviation of the noise over the clipping bound, given or calibrated for `epsilon`.
 
-    `sample_rate` is the chance of a client to be asked in a round (1 for mode "local"); the budget's
+    `sample_rate` is the chance of a client to be asked in a round (1 but for mode "central"); the budget's
     `participations` are the rounds that count.
 
     Raises FedmodelError where no noise keeps to the budget.

@@ -18,6 +18,7 @@ UNIT = "one client with all its records"
 NEIGHBOURS = {
     "central": "the client takes part or does not",
     "local": "all of the client's records are replaced by any others",
+    "distributed": "all of the client's records are replaced by any others",
 }
 ADVERSARY = {
     "central": (
@@ -29,6 +30,11 @@ ADVERSARY = {
         "drawing the clients at random is therefore not counted as protection"
     ),
 }
+ADVERSARY["distributed"] = (
+    "the server, which sees the sum of each round's updates and who is in it, and follows the protocol "
+    "of secure aggregation; and whoever sees the models. Clients that tell the server their noise take "
+    "it out of the sum; drawing the clients at random is not counted as protection"
+)
 SECRET_SAMPLE = (
     "Drawing the clients at random counts as protection here, each independently (Poisson sampling): "
     "that holds only while who took part in which round stays secret. This run's folder names them "
@@ -43,6 +49,7 @@ OUTSIDE = {
         "Which clients exist, and which of them took part in which round.",
     ),
 }
+OUTSIDE["distributed"] = OUTSIDE["local"][1:]
 ALWAYS_OUTSIDE = (
     "The evaluation counts of each client's records, exact and without noise: they are a part of what "
     "the client holds.",
@@ -70,7 +77,8 @@ def client_statement(
     spent = [figure.epsilon for figure in figures if figure.epsilon > 0]
     accountants = dict(sorted(Counter(f.accountant for f in figures if f.epsilon > 0).items()))
     noise, rate = float(plans.noise_multiplier.max()), float(plans.sample_rate.max())
-    left_out = list(dict.fromkeys((*OUTSIDE[mode], *ALWAYS_OUTSIDE, *outside)))
+    always = ALWAYS_OUTSIDE[:-1] if mode == "distributed" else ALWAYS_OUTSIDE  # whole numbers
+    left_out = list(dict.fromkeys((*OUTSIDE[mode], *always, *outside)))
     return {
         "mode": mode,
         "unit": UNIT,
@@ -106,7 +114,7 @@ def client_statement(
             *size_of_noise(plans, adaptive=adaptive),
             spending(mode, spent, idle=len(figures) - len(spent), delta=budget.delta),
             accounted(accountants, asked=budget.accountant)
-            if mode == "local"
+            if mode != "central"
             else account_of_rounds(plans, accountants),
             NOISE[budget.noise],
             *(
@@ -115,7 +123,7 @@ def client_statement(
                     f"{count(declined, 'client')} had spent the budget before the run ended and "
                     "declined."
                 ]
-                if mode == "local"
+                if mode != "central"
                 else []
             ),
         ],
@@ -124,6 +132,11 @@ def client_statement(
 
 def mechanism(mode: str, *, adaptive: bool) -> str:
     """What is clipped and noised, and by whom."""
+    if mode == "distributed":
+        return (
+            "the distributed discrete Gaussian mechanism: each client clips its own update, rounds it "
+            "and adds its part of the noise before secure aggregation; only the sum holds enough noise"
+        )
     if mode == "local":
         return (
             "the Gaussian mechanism at each client: it clips its own update and adds Gaussian noise "
@@ -144,6 +157,12 @@ def mechanism(mode: str, *, adaptive: bool) -> str:
 def size_of_noise(plans: ClientPlans, *, adaptive: bool) -> list[str]:
     """Clip, sensitivity and noise in figures."""
     clip, noise = plans.budget.clip, float(plans.noise_multiplier.max())
+    if plans.budget.mode == "distributed":
+        return [
+            f"Updates are clipped to norm {clip:g}, so one client moves the sum by at most "
+            f"{2 * clip:g} and a little for rounding; the noise of the fewest clients whose sum is "
+            f"opened has standard deviation {noise * clip:.4g} or more."
+        ]
     if plans.budget.mode == "local":
         return [
             f"Updates are clipped to norm {clip:g}, so one client moves its own by at most "
@@ -162,7 +181,7 @@ def size_of_noise(plans: ClientPlans, *, adaptive: bool) -> list[str]:
 
 def spending(mode: str, spent: Sequence[float], *, idle: int, delta: float) -> str:
     """How much was spent: one figure for all in mode "central", a distribution in mode "local"."""
-    if mode == "local":
+    if mode != "central":
         return amount(spent, idle=idle, delta=delta)
     if not spent:
         return "No round was finished: nothing was spent."
