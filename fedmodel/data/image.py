@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from fedmodel.data.files import read_shipped
 from fedmodel.data.records import Records
 from fedmodel.types import Card
