@@ -33,7 +33,7 @@ def property_section(
             f"classifier on the updates of {shadows} made-up clients of {records} records, and is "
             f"tried on {shadows} others. As configured the AUC is {write(auc)}: {verdict}.",
             Table(
-                caption=f"Telling clients with many {level} from clients with few",
+                caption=f"Telling clients with many records of {attribute} = {level} from those with few",
                 columns=[
                     Column(label="setting", kind="text"),
                     Column(

@@ -24,7 +24,7 @@ from fedmodel.audits.victims import Setting, client_named, held_by, sent, settin
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
 
-__all__ = ["Attack", "gradient_inversion"]
+__all__ = ["gradient_inversion"]
 
 Attack = Literal["bayes", "dlg", "idlg", "cosine", "closed_form"]
 TYPICAL = 256  # records of other clients that an attacker takes for typical
@@ -202,7 +202,7 @@ def _guesses(
     some = others[torch.arange(number) % len(others)]
     return {
         "guess: the mean": columns.mean.expand_as(original),
-        "guess: another record": experiment.built.data.x[some].view_as(original),
+        "guess: a record": experiment.built.data.x[some].view_as(original),
     }
 
 

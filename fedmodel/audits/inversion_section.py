@@ -43,9 +43,10 @@ def section(
     first = errors[errors.batch_size.eq(smallest)].set_index("setting")
     own, guess = first.loc[settings[-1]], first.loc["guess: the mean"]
     blocks: list[Block] = [
-        f"{client_name(client)} has {write(num_records, 'count')} training records. Whoever reads its "
-        "update after one local step, as the server does, tries to reconstruct the records in the "
-        "batch: it searches for records whose gradient, with the same clipping, is like the one it saw.",
+        "Whoever reads a client's update after one local step, as the server does, tries to "
+        "reconstruct the records in the batch: it searches for records whose gradient, with the same "
+        f"clipping, is like the one it saw. The client is {client_name(client)}, with "
+        f"{write(num_records, 'count')} training records.",
         _verdict(settings[-1], own, guess, smallest, num_records),
         _figure(
             errors,
@@ -102,7 +103,7 @@ def section(
 
 def _verdict(name: str, own, guess, batch_size: int, num_records: int) -> str:
     found = (
-        f"With batches of {batch_size} and {name}, numeric columns come out within "
+        f"With batches of {batch_size} ({name}), numeric columns come out within "
         f"{write(own.rmse)} standard deviations, and {write(own.identified, 'percent')} of the records "
         f"are identified among {write(num_records, 'count')}."
     )

@@ -68,7 +68,7 @@ def settings(experiment: Experiment, epsilons: Sequence[float]) -> list[Setting]
         Setting(f"ε = {epsilon:g}", replace(own, epsilon=epsilon, noise_multiplier=None))
         for epsilon in sorted(set(epsilons) - {own.epsilon}, reverse=True)
     ]
-    return [plain, *others, Setting(f"{name}, as configured", own)]
+    return [plain, *others, Setting(f"this run: {name}", own)]
 
 
 def client_named(data: FederatedData, name: str | None) -> int:
@@ -173,7 +173,7 @@ def final_model(experiment: Experiment) -> Float[Tensor, " d"]:
         return state.vector
     grid = InlineGrid(CohortApp(built.workload), num_clients=built.data.num_clients)
     states: list[State] = []
-    federation = replace(experiment._federation(grid), every=experiment.config.rounds)
+    federation = replace(experiment.federation(grid), every=experiment.config.rounds)
     try:
         for _ in rounds(
             federation, State(0, built.model.initial), save=lambda state, _: states.append(state)
