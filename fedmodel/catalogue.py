@@ -300,5 +300,11 @@ KINDS: dict[str, Catalogue] = {
         Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
         Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
         Catalogue("metric", reserved=("confusion",)),
+        Catalogue(
+            "audit",
+            "fedmodel.audits.membership",
+            "fedmodel.audits.canaries",
+            reserved=("experiment",),
+        ),
     )
 }
