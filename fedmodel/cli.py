@@ -210,9 +210,10 @@ def audit(
     changes = _overrides(set_)
     own = {key: value for key, value in changes.items() if not key.startswith("audit.")}
     options: dict[str, dict[str, Any]] = {}
-    for key in changes.keys() - own.keys():
-        name, _, option = key.removeprefix("audit.").partition(".")
-        options.setdefault(name, {})[option] = changes[key]
+    for key in changes:
+        if key not in own:
+            name, _, option = key.removeprefix("audit.").rpartition(".")
+            options.setdefault(name, {})[option] = changes[key]
     components = auditing.chosen(audits or [], options)
     experiment, place = auditing.subject(subject, own)
     experiment.say = lambda line: out.print(escape(line))

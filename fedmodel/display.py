@@ -207,6 +207,8 @@ def catalogue_tables(kind: str | None) -> Iterator[Table]:
 
 def findings_table(findings: Sequence[Any]) -> Table:
     """What audits found, a number a line."""
+    from fedmodel.audits.audit import spoken
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("audit")
     table.add_column("what")
@@ -214,7 +216,7 @@ def findings_table(findings: Sequence[Any]) -> Table:
     for finding in findings:
         for number, (name, value) in enumerate(finding.figures.items()):
             told = "not measurable here" if math.isnan(value) else f"{value:.4g}"
-            table.add_row("" if number else finding.name, name.replace("_", " "), told)
+            table.add_row("" if number else finding.name, spoken(name), told)
     return table
 
 

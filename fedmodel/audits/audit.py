@@ -17,7 +17,7 @@ from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.page import Page
 from fedmodel.runs.words import listed, write
 
-__all__ = ["audit", "chosen", "subject"]
+__all__ = ["audit", "chosen", "spoken", "subject"]
 
 KEY_FIGURES = 3  # of each audit, at the top of the page
 
@@ -105,6 +105,18 @@ def audit(experiment: Experiment, audits: Sequence[Component], *, out: Path) -> 
     return findings
 
 
+def spoken(name: str) -> str:
+    """A figure's name as a reader has it.
+
+    >>> spoken("peer_client_tpr_at_0.01"), spoken("epsilon_lower")
+    ('peer client TPR at 1% FPR', 'epsilon lower')
+    """
+    before, at, rate = name.partition("tpr_at_")
+    if at:
+        return f"{spoken(before)}TPR at {100 * float(rate):g}% FPR"
+    return name.replace("_", " ").replace("auc", "AUC")
+
+
 def _page(experiment: Experiment, findings: Sequence[Finding]) -> Page:
     data, config = experiment.built.data, experiment.config
     about = (
@@ -120,7 +132,7 @@ def _page(experiment: Experiment, findings: Sequence[Finding]) -> Page:
         headline=f"What {listed(finding.name for finding in findings)} found: attacks on "
         "purpose, whose success bounds from below what this training gives away.",
         key_figures=[
-            (f"{finding.name}: {name.replace('_', ' ')}", _written(value), "")
+            (f"{finding.name}: {spoken(name)}", _written(value), "")
             for finding in findings
             for name, value in list(finding.figures.items())[:KEY_FIGURES]
         ],

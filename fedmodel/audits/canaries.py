@@ -209,13 +209,12 @@ def black_box(work: Workload, *, rounds: int, share: float, most: int) -> Scored
         def cohort(round: int) -> Cohort:
             return RecordCanaries(*_cohort(work, everybody, round), absent=out)
 
-        end = work.model.initial
+        vector = work.model.initial
         for start, trained, _ in _train(work, cohort, rounds):
             steps += trained.noise_steps
-            end = _averaged(start, trained, work)
-        vector = end
-        own = log_odds(work.model.predict(vector, data.x[rows]), data.y[rows])
-        return own, steps
+            vector = _averaged(start, trained, work)
+        vector = vector.cpu()
+        return log_odds(work.model.predict(vector, data.x[rows]), data.y[rows]), steps
 
     with_canaries, steps = final(planted, ~inside)
     without, _ = final(quiet, np.ones(len(rows), dtype=bool))

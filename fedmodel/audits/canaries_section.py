@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,14 +33,15 @@ def section(
 ) -> Section:
     """The lower bounds beside the upper one, and how well the canaries can be told apart."""
     lower = max(bound.epsilon for bound in bounds.values())
-    verdict = "refutes" if lower > claimed else "does not refute"
+    verdict = f"The audit {'refutes' if lower > claimed else 'does not refute'} the claim of ε = "
+    verdict = "Nothing was claimed." if math.isinf(claimed) else f"{verdict}{write(claimed)}."
     blocks: list[Block] = [
         "Canaries were planted among the training records of every client, each by the toss of a "
         "fair coin. Whoever sees what was released guesses the coins. Private training makes "
         "guessing hard, so right guesses bound ε from below; the accountant bounds it from above. "
         f"The bound fails with a chance of at most {write(significance, 'percent')}.",
         f"At δ = {delta:g}, ε is at least {lower:.3g}; the accountant says at most {write(upper)}. "
-        f"The audit {verdict} the claim of ε = {write(claimed)}.",
+        + verdict,
         Table(
             caption="What the guesses show",
             columns=[

@@ -51,7 +51,7 @@ def best_bound(
             significance=significance / len(SHARES),
         )
         tried.append(Bound(epsilon, len(score), guesses, correct, significance))
-    return max(tried, key=lambda bound: (bound.epsilon, bound.correct / bound.guesses))
+    return max(tried, key=lambda bound: (bound.epsilon, bound.guesses))
 
 
 def standardised(

@@ -83,6 +83,12 @@ def membership(
         signals = np.array([signal.log_odds[position] for signal in seen])
         one = target.log_odds[position]
         known = honest & ~np.isnan(one) & ~np.isnan(signals).any(0)
+        if not known.any():
+            raise FedmodelError(
+                "no honest client took part in any round, so there is nothing to see",
+                where="[strategy]",
+                fix="Run more rounds, or sample more clients.",
+            )
         together = client[known] if position == "server" else np.zeros(known.sum(), np.int64)
         trials[position] = _Trials(
             known, one[known], signals[:, known], member[:, known], trained_on[known], together

@@ -37,7 +37,9 @@ class GradientCanaries(Cohort):
         return super().poisson_batch(step)
 
     def planted(self) -> Float[Tensor, "K d"] | None:
-        """The gradients of the canaries drawn last, in units of the clip."""
+        """The gradients of the canaries drawn last, in units of the clip; None before the first draw."""
+        if "_drawn" not in self.__dict__:
+            return None
         there, active = self.__dict__["_drawn"]
         self.used[self.clients] += active
         total = torch.zeros(self.size, self.model.size, device=self.device)

@@ -21,6 +21,8 @@ def curve(
     >>> curve(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, False, True, False]))
     (array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]))
     """
+    if not len(score):
+        return np.zeros(1), np.zeros(1)
     order = np.argsort(-score, kind="stable")
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of equal scores
     hits, alarms = np.cumsum(member[order])[last], np.cumsum(~member[order])[last]
@@ -58,8 +60,12 @@ def measurable(rate: float, others: int) -> bool:
 
 
 def hit_rate(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], *, at: float) -> float:
-    """The largest true positive rate with at most `at` false positives; NaN where not measurable."""
+    """The largest true positive rate with at most `at` false positives; NaN where not measurable.
+
+    That is: too few non-members, or so many equal scores that no threshold is as strict.
+    """
     if not measurable(at, int((~member).sum())) or not member.any():
         return math.nan
     false, true = curve(score, member)
-    return float(true[false <= at + 1e-12].max())
+    strict = false[1:] <= at + 1e-12
+    return float(true[1:][strict].max()) if strict.any() else math.nan
