@@ -105,6 +105,21 @@ def test_the_experiment_trained_again_is_the_run(tmp_path):
     assert module._notes(again, seen.vector + 1, np.ones(5, bool))[0].startswith("Trained again")
 
 
+def test_chance_alone_looks_like_nothing():
+    # Models that differ as a whole, and on which no record leaves a trace: there is nothing to see.
+    shadows, records, areas = 6, 400, []
+    for seed in range(6):
+        draw = np.random.default_rng(seed)
+        half = np.array([draw.permutation(records) < records // 2 for _ in range(shadows // 2)])
+        member = np.stack([half, ~half], axis=1).reshape(shadows, records)
+        signals = draw.normal(0, 1, (shadows, 1)) + draw.normal(0, 1, (shadows, records))
+        known, together = np.ones(records, dtype=bool), np.zeros(records, np.int64)
+        trial = module._Trials(known, signals[0], signals, member, member[0], together)
+        table, _ = module._attacked({"server": trial})
+        areas.append(attack(table, of="runs like it").auc)
+    assert (abs(pd.concat(areas, axis=1).mean(axis=1) - 0.5) < 0.02).all()
+
+
 def test_a_shadow_knows_only_its_records(random_labels):
     # Two shadows with the same members agree; another half gives other models.
     experiment = Experiment.read(random_labels)
@@ -121,7 +136,7 @@ def test_a_shadow_knows_only_its_records(random_labels):
 
 def test_attackers_are_not_scored(random_labels):
     random_labels["attack"] = {"name": "label_flip", "clients": ["a"]}
-    found = membership(Experiment.read(random_labels), shadows=4)
+    found = membership(Experiment.read(random_labels), shadows=6)
     assert found.tables["attacks"].members.min() == 20
     exposed = found.tables["records"].groupby("client").exposure_server.count()
     assert exposed.to_dict() == {"a": 0, "b": 40}
@@ -141,7 +156,7 @@ def test_the_command_writes_tables_and_a_page(tmp_path, monkeypatch, capsys):
     (tmp_path / "hearts.toml").write_text(HEARTS)
     code, said = call(monkeypatch, capsys, "run", "hearts.toml", "--out", "run")
     assert code == 0, said
-    few = ("--set", "audit.membership.shadows=4")
+    few = ("--set", "audit.membership.shadows=6")
     code, said = call(
         monkeypatch, capsys, "audit", "run", "--audit", "membership", "--audit", "canaries", *few
     )
@@ -168,10 +183,10 @@ def test_the_command_writes_tables_and_a_page(tmp_path, monkeypatch, capsys):
     ("arguments", "said"),
     [
         (["--audit", "membershop"], "Did you mean `membership`?"),
-        (["--set", "audit.membership.shadows=5"], "even number"),
+        (["--set", "audit.membership.shadows=7"], "even number"),
         (["--set", "audit.membership.shadws=6"], "Did you mean `shadows`?"),
-        (["--set", "audit.membership.shadows=2"], "It should be at least 4."),
-        (["--audit", "canaries", "--set", "audit.membership.shadows=6"], "not asked for"),
+        (["--set", "audit.membership.shadows=2"], "It should be at least 6."),
+        (["--audit", "canaries", "--set", "audit.membership.shadows=8"], "not asked for"),
         (["--out", "."], "is not empty"),
         (["--set", "data.test=0.0"], "no client has test records"),
     ],
