@@ -25,7 +25,7 @@ from fedmodel.randomness import SERVER, stream
 from fedmodel.source import Source
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build"]
+__all__ = ["Built", "Components", "bind", "build", "plan_training"]
 
 
 # What a component has to return, as its author knows it.
@@ -96,7 +96,7 @@ def _build(config: Config, source: Source) -> Built:
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     model = FlatModel(_model(bound.model, clean, config.seed))
     _check_model(model, clean)
-    training, plans = _plan(config, behaviour, data)
+    training, plans = plan_training(config, behaviour, data)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -208,9 +208,10 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
         )
 
 
-def _plan(
+def plan_training(
     config: Config, behaviour: Any, data: FederatedData
 ) -> tuple[LocalTraining, ClientPlans | None]:
+    """How much each client trains, from its number of records, and within which privacy plan."""
     sizes = data.sizes("train")
     batch_size = int(getattr(behaviour, "batch_size", 32))
     steps = getattr(behaviour, "steps", None)

@@ -302,5 +302,13 @@ KINDS: dict[str, Catalogue] = {
         Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
         Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
         Catalogue("metric", reserved=("confusion",)),
+        Catalogue(
+            "audit",
+            "fedmodel.audits.membership",
+            "fedmodel.audits.canaries",
+            "fedmodel.audits.inversion",
+            "fedmodel.audits.inference",
+            reserved=("experiment",),
+        ),
     )
 }

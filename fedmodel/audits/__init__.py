@@ -1,1 +1,1 @@
-"""Audits: attacks on an experiment's privacy, to hold beside what it claims."""
+"""Audits: attack an experiment on purpose, and say what the attacker learns."""

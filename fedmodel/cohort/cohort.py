@@ -164,6 +164,10 @@ class Cohort:
             drawn = randomness.normals(self._keys("noise"), like.shape[1], step=step)
         return torch.from_numpy(drawn).to(like)
 
+    def planted(self) -> Float[Tensor, "K d"] | None:
+        """Gradients to add to those of the batch, in units of the clip: none, except in an audit."""
+        return None
+
     def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
         """Add to the clients' training loss: summed loss over so many records."""
         self.loss_sum.add_(loss.detach())
