@@ -11,7 +11,7 @@ from typing import Any
 
 from fedmodel.audits.finding import Finding
 from fedmodel.catalogue import KINDS, Component
-from fedmodel.errors import FedmodelError, nearest
+from fedmodel.errors import FedmodelError, RunFailed, nearest
 from fedmodel.experiment import Experiment
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.page import Page
@@ -82,26 +82,38 @@ def chosen(
 def audit(experiment: Experiment, audits: Sequence[Component], *, out: Path) -> list[Finding]:
     """Run the audits, in this process; keep each one's tables as soon as it is done, then the page.
 
+    Where there are several, one without options that refuses the experiment becomes a note.
     Writes ``audits/<name>/*.parquet``, ``audits/<name>/figures.json`` and ``audit.html`` below
     `out`, which is the run's own folder, or new or empty.
 
     Raises:
-        FedmodelError: what an audit refuses, or a folder with something else in it.
+        FedmodelError: what all audits refuse, or a folder with something else in it.
     """
     own = experiment.folder is not None and experiment.folder.path.resolve() == out.resolve()
     if not own and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FedmodelError(
             f"{out} is not empty", where="--out", fix="Give a new folder, or the run's own."
         )
-    folder, findings = RunFolder(out), []
+    folder, findings, refusals = RunFolder(out), [], []
     for component in audits:
-        finding = component(experiment)
+        try:
+            finding = component(experiment)
+        except RunFailed:
+            raise
+        except FedmodelError as refusal:
+            if len(audits) == 1 or component.options:
+                raise  # it was asked for, or its options are at fault
+            refusals.append(f"{component.name} does not fit: {refusal.problem}. {refusal.fix}")
+            last = refusal
+            continue
         for name, table in finding.tables.items():
             folder.write_table(f"audits/{finding.name}/{name}.parquet", table)
         figures = {n: v if math.isfinite(v) else None for n, v in finding.figures.items()}
         folder.write(f"audits/{finding.name}/figures.json", json.dumps(figures, indent=2) + "\n")
         findings.append(finding)
-    folder.write("audit.html", _page(experiment, findings).render())
+    if not findings:
+        raise last
+    folder.write("audit.html", _page(experiment, findings, refusals).render())
     return findings
 
 
@@ -117,7 +129,7 @@ def spoken(name: str) -> str:
     return name.replace("_", " ").replace("auc", "AUC")
 
 
-def _page(experiment: Experiment, findings: Sequence[Finding]) -> Page:
+def _page(experiment: Experiment, findings: Sequence[Finding], refused: Sequence[str]) -> Page:
     data, config = experiment.built.data, experiment.config
     about = (
         data.card.title,
@@ -136,6 +148,7 @@ def _page(experiment: Experiment, findings: Sequence[Finding]) -> Page:
             for finding in findings
             for name, value in list(finding.figures.items())[:KEY_FIGURES]
         ],
+        notes=refused,
         sections=[finding.section for finding in findings],
     )
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fedmodel.audits import inference
+from fedmodel.audits.audit import audit, chosen
 from fedmodel.audits.inference import attribute_inference, property_inference
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
@@ -131,3 +132,14 @@ def test_an_attribute_that_the_model_does_not_read_is_refused():
     )
     with pytest.raises(FedmodelError, match="does not read 'age'"):
         attribute_inference(experiment)
+
+
+def test_what_does_not_fit_is_noted_beside_what_does(tmp_path):
+    nobody = Experiment.read({**HOSPITALS, "data": {"name": "heart_disease", "sensitive": []}})
+    options = {"gradient_inversion": {"attack": "closed_form", "batch_sizes": [1]}}
+    both = chosen(["property_inference", "gradient_inversion"], options)
+    findings = audit(nobody, both, out=tmp_path / "both")
+    assert [finding.name for finding in findings] == ["gradient_inversion"]
+    assert "property_inference does not fit" in (tmp_path / "both" / "audit.html").read_text()
+    with pytest.raises(FedmodelError, match="no sensitive attribute"):
+        audit(nobody, both[:1], out=tmp_path / "one")
