@@ -83,7 +83,8 @@ def section(
         )
     else:
         frames = {name: frame for name, frame in shown.items() if isinstance(frame, DataFrame)}
-        blocks += [_side_by_side(frames, number) for number in range(RECORDS_SHOWN)]
+        number = min(RECORDS_SHOWN, *map(len, frames.values()))
+        blocks += [_side_by_side(frames, record) for record in range(number)]
     blocks.append(
         Listing(
             caption="How to read this",

@@ -51,6 +51,7 @@ def quick(experiment, **options):
 
 @pytest.mark.parametrize("attack", ["bayes", "dlg", "idlg", "cosine", "closed_form"])
 def test_single_records_are_recovered_without_privacy(plain, attack):
+    assert quick(plain, attack="closed_form", batch_sizes=[1], batches=1).section.blocks
     found = quick(plain, attack=attack, batch_sizes=[1])
     assert found.figures["inversion_rmse"] < 0.15 < 0.7 < found.figures["inversion_rmse_of_guess"]
     assert found.figures["inversion_identified"] == 1.0
@@ -145,7 +146,7 @@ def test_pixels_are_seen_as_an_image():
     }
     experiment = Experiment.read(digits)
     assert image_of(experiment.built.data) == (8, 8)
-    found = quick(experiment, batch_sizes=[1], attack="closed_form")
+    found = quick(experiment, batch_sizes=[1], attack="closed_form", batches=1)
     assert found.figures["inversion_psnr"] > 40
     assert (
         "data:image/png"
