@@ -30,7 +30,7 @@ from fedmodel.source import Source
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build"]
+__all__ = ["Built", "Components", "bind", "build", "plan_training"]
 
 
 # What a component has to return, as its author knows it.
@@ -103,7 +103,7 @@ def _build(config: Config, source: Source) -> Built:
     module = _model(bound.model, clean, config.seed)
     model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
-    training, plans = _plan(config, behaviour, data, asked)
+    training, plans = plan_training(config, behaviour, data, asked)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -225,9 +225,13 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
         )
 
 
-def _plan(
-    config: Config, behaviour: Any, data: FederatedData, asked: float
+def plan_training(
+    config: Config, behaviour: Any, data: FederatedData, asked: float = 1.0
 ) -> tuple[LocalTraining, ClientPlans | None]:
+    """How much each client trains, from its number of records, and within which privacy plan.
+
+    `asked` is each client's chance to be asked in a round, where that counts as protection.
+    """
     sizes = data.sizes("train")
     batch_size = int(getattr(behaviour, "batch_size", 32))
     steps = getattr(behaviour, "steps", None)

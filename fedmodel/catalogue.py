@@ -267,6 +267,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.medical",
             "fedmodel.data.financial",
             "fedmodel.data.text",
+            "fedmodel.data.image",
             "fedmodel.data.tables",
         ),
         Catalogue("partitioner", "fedmodel.data.partition", reserved=("records", "seed")),
@@ -274,6 +275,7 @@ KINDS: dict[str, Catalogue] = {
             "model",
             "fedmodel.models.tabular",
             "fedmodel.models.text",
+            "fedmodel.models.image",
             reserved=("num_features", "num_classes", "vocabulary"),
         ),
         Catalogue(
@@ -300,5 +302,13 @@ KINDS: dict[str, Catalogue] = {
         Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
         Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
         Catalogue("metric", reserved=("confusion",)),
+        Catalogue(
+            "audit",
+            "fedmodel.audits.membership",
+            "fedmodel.audits.canaries",
+            "fedmodel.audits.inversion",
+            "fedmodel.audits.inference",
+            reserved=("experiment",),
+        ),
     )
 }

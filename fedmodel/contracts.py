@@ -90,6 +90,7 @@ def kind_of(function: Callable[..., Any]) -> str:
         ("records", "partitioner"),
         ("num_classes", "model"),
         ("vocabulary", "model"),
+        ("experiment", "audit"),
     ):
         if keyword in parameters:
             return kind

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
     from fedmodel.runs.run import Run
 
-__all__ = ["Progress", "catalogue_tables", "plan_table", "summary"]
+__all__ = ["Progress", "catalogue_tables", "findings_table", "plan_table", "summary"]
 
 
 class Progress:
@@ -202,6 +203,21 @@ def catalogue_tables(kind: str | None) -> Iterator[Table]:
             raise FedmodelError(
                 f"no {name} has a name of its own", fix="Yours is written `file.py:name`."
             )
+
+
+def findings_table(findings: Sequence[Any]) -> Table:
+    """What audits found, a number a line."""
+    from fedmodel.audits.audit import spoken
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("audit")
+    table.add_column("what")
+    table.add_column("found", justify="right")
+    for finding in findings:
+        for number, (name, value) in enumerate(finding.figures.items()):
+            told = "not measurable here" if math.isnan(value) else f"{value:.4g}"
+            table.add_row("" if number else finding.name, spoken(name), told)
+    return table
 
 
 def _value(default: Any) -> str:

@@ -214,7 +214,7 @@ class Experiment:
             )
             if built.workload.secure is not None:
                 grid = SecureGrid(grid, built.workload.secure, seed=self.config.seed)
-            for _ in rounds(self._federation(grid), state, save=save):
+            for _ in rounds(self.federation(grid), state, save=save):
                 yield last[0]
                 if self.stop:
                     break
@@ -235,7 +235,8 @@ class Experiment:
                     folder, manifest=manifest, built=built, spending=spending, config=self.config
                 )
 
-    def _federation(self, grid: Any) -> Federation:
+    def federation(self, grid: Any) -> Federation:
+        """Who takes part, how, and what goes wrong on purpose, on a grid."""
         built, config = self.built, self.config
         on_failure = config.engine.on_failure
         if built.workload.secure is not None and on_failure == "retry":
@@ -309,7 +310,7 @@ class Experiment:
             parts.append(self._rows(counts, number=config.rounds, model="local"))
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
-            federation = self._federation(None)
+            federation = self.federation(None)
             for number, counted in references.non_private(
                 built.workload, federation, built.model.initial
             ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -308,6 +309,20 @@ def _strategy_round(component: Component) -> None:
     _require(vector_of(arrays).shape == (D,), "it returned a model of another shape")
 
 
+# Audits
+
+
+def _audit_signature(component: Component) -> None:
+    """it takes an experiment, and runs without options"""
+    parameters = list(inspect.signature(component.function).parameters.values())
+    _require(
+        bool(parameters) and parameters[0].name == "experiment",
+        "its first parameter is not `experiment`",
+    )
+    needed = [p.name for p in parameters[1:] if p.default is p.empty]
+    _require(not needed, f"no default for {', '.join(needed)}")
+
+
 RULES: dict[str, tuple[Callable[[Component], None], ...]] = {
     "aggregator": (
         _aggregator_shape,
@@ -326,4 +341,5 @@ RULES: dict[str, tuple[Callable[[Component], None], ...]] = {
     "dataset": (_dataset_records,),
     "partitioner": (_partitioner_covers,),
     "strategy": (_strategy_round,),
+    "audit": (_audit_signature,),
 }

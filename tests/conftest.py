@@ -15,7 +15,17 @@ from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))
 # Not fedmodel._flower and messages: the checker prints its arguments, which would fill lazy records.
-ROOMS = ("clients", "cohort", "data", "evaluation", "models", "privacy", "secure", "strategies")
+ROOMS = (
+    "audits",
+    "clients",
+    "cohort",
+    "data",
+    "evaluation",
+    "models",
+    "privacy",
+    "secure",
+    "strategies",
+)
 install_import_hook([f"fedmodel.{room}" for room in ROOMS], "typechecker.check")
 
 torch.set_num_threads(1)

@@ -166,6 +166,10 @@ class Cohort:
         keys = self._keys("noise")
         randomness.normals_of_steps(keys, steps, out=out, threads=self.threads)
 
+    def planted(self) -> Float[Tensor, "K d"] | None:
+        """Gradients to add to those of the batch, in units of the clip: none, except in an audit."""
+        return None
+
     def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
         """Add to the clients' training loss: summed loss over so many records."""
         self.loss_sum.add_(loss.detach())

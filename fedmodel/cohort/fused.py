@@ -40,9 +40,11 @@ def fused_sgd(
     all draws are the cohort's, and noted by it. None, and nothing done, where the model is no chain of
     linear layers (`fedmodel.cohort.chain`).
     """
+    if type(cohort) is not Cohort or (private and cohort.clip == float("inf")):
+        return None  # an audit's cohort changes batches or gradients on their way
     local = start.repeat(cohort.size, 1)
     chain = chain_of(cohort, local)
-    if chain is None or (private and cohort.clip == float("inf")):
+    if chain is None:
         return None
     steps = cohort.steps
     moved = local.numpy()

@@ -70,7 +70,14 @@ def clipped_gradient_sum(
     The sensitivity of the sum to one record, added or removed, is `clip` (Abadi et al., CCS 2016,
     Algorithm 1), in every `style` of `record_factors`. An infinite `clip` gives the plain sum.
     """
-    model = cohort.model
+    total = _clipped_gradient_sum(cohort.model, local, batch, clip, style)
+    planted = cohort.planted()
+    return total if planted is None else total.add_(planted, alpha=clip)
+
+
+def _clipped_gradient_sum(
+    model: FlatModel, local: Tensor, batch: Batch, clip: float, style: ClippingStyle
+) -> Tensor:
     if clip == float("inf"):
         return loss_sum_gradient(model, local, batch)[0]
     with _kernel(model, local, batch) as kernel:

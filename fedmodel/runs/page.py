@@ -1,17 +1,21 @@
 """What a page is made of, and its rendering: one HTML file that needs nothing but a browser.
 
 A section is a list of blocks: a string (a paragraph), a `Figure`, a `Table`, `Facts`, a `Listing`
-or `Code`. The template escapes every text; the drawing library is inlined once for all figures.
+`Code` or `Pictures`. The template escapes every text; the drawing library is inlined once for all figures.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
+import numpy as np
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,7 +23,8 @@ from markupsafe import Markup
 from fedmodel.runs.style import CONFIG, VEGA_LITE
 from fedmodel.runs.words import Kind, write
 
-__all__ = ["Block", "Code", "Column", "Facts", "Figure", "Listing", "Page", "Section", "Table"]
+__all__ = ["Block", "Code", "Column", "Facts", "Figure", "Listing", "Page", "Pictures", "Section"]
+__all__ += ["Table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,17 @@ class Code:
     folded: bool = False
 
 
-Block = str | Figure | Table | Facts | Listing | Code
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Small grey pictures, a line of them for each name: arrays ``[height, width]``, 0 white to 1 black."""
+
+    caption: str
+    lines: Sequence[tuple[str, Sequence[np.ndarray]]]
+    note: str = ""
+    folded: bool = False
+
+
+Block = str | Figure | Table | Facts | Listing | Code | Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +160,7 @@ def _template():
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(write=write, identity=id, sortable=_sortable)
+    environment.filters.update(write=write, identity=id, sortable=_sortable, png=_png)
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template("page.html")
 
@@ -153,6 +168,19 @@ def _template():
 def _sortable(value: float) -> str:
     """A number as JavaScript reads it."""
     return repr(float(value)).replace("inf", "Infinity")
+
+
+def _png(picture: np.ndarray) -> str:
+    """A grey picture as a data address: PNG, 8 bits a pixel, each line without a filter."""
+    height, width = picture.shape
+    grey = np.rint(255 * (1 - np.clip(np.nan_to_num(picture), 0, 1))).astype(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    lines = np.insert(grey, 0, 0, axis=1).tobytes()
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
+        check = zlib.crc32(kind + body)
+        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def _script_json(value: object) -> Markup:

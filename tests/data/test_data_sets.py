@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -13,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from fedmodel.data.federate import federate
 from fedmodel.data.files import read_shipped
 from fedmodel.data.financial import adult
+from fedmodel.data.image import digits
 from fedmodel.data.medical import heart_disease
 from fedmodel.data.partition import iid, natural
 from fedmodel.data.ranges import are_categories
@@ -97,6 +99,14 @@ def test_tweets_without_a_clear_rating_are_left_out():
     kept = frame[frame["mean_score"].abs() >= 0.5]
     assert (records.label == "positive").tolist() == (kept["mean_score"] > 0).tolist()
     assert not records.text.str.contains("&amp;").any()
+
+
+def test_digits_are_scikit_learns():
+    records, theirs = digits(), load_digits()
+    data = federate(records, _everybody(records), encode="none", test=0.0, seed=0)
+    np.testing.assert_allclose(data.x.numpy(), theirs.data / 16)
+    assert [data.classes[label] for label in data.y.tolist()] == list(map(str, theirs.target))
+    assert all([records.card.source, records.card.licence, records.card.harms])
 
 
 def _everybody(records) -> Assignment:

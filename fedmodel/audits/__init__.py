@@ -1,0 +1,1 @@
+"""Audits: attack an experiment on purpose, and say what the attacker learns."""

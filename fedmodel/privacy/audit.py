@@ -1,0 +1,90 @@
+"""What an attack's hits say about epsilon: a lower bound, from a single training run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import binom
+
+from fedmodel.errors import FedmodelError
+
+__all__ = ["epsilon_lower_bound", "p_value"]
+
+PRECISION = 1e-9  # of the bound
+
+
+def epsilon_lower_bound(
+    *, canaries: int, guesses: int, correct: int, delta: float, significance: float = 0.05
+) -> float:
+    """The largest epsilon that so many correct guesses refute; 0 where they refute none.
+
+    Each of m `canaries` was put into the training data by a fair coin of its own. From what was
+    released an auditor guesses some of the coins; of r `guesses`, v were `correct`. Training that
+    is (epsilon, delta) private for each record allows that with a chance of at most `p_value`; where
+    this is below `significance`, epsilon is refuted, and every smaller one with it.
+
+    The bound fails with a chance of at most `significance`, whatever model and attack. It holds
+    for coins that are independent and fair, and for numbers chosen before the coins are seen.
+
+    Steinke, Nasr and Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023,
+    Theorem 5.2. Raises FedmodelError for counts, a delta or a significance out of range.
+
+    >>> round(epsilon_lower_bound(canaries=1000, guesses=1000, correct=750, delta=1e-5), 3)
+    0.976
+    """
+    _check(canaries=canaries, guesses=guesses, correct=correct, delta=delta)
+    if not 0 < significance < 1:
+        raise FedmodelError(
+            f"significance={significance} is not between 0 and 1",
+            fix="Give the chance that the bound may be wrong, for example 0.05.",
+        )
+
+    def refuted(epsilon: float) -> bool:
+        return (
+            p_value(epsilon, canaries=canaries, guesses=guesses, correct=correct, delta=delta)
+            < significance
+        )
+
+    if not refuted(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while refuted(high):
+        low, high = high, 2 * high
+    while high - low > PRECISION * max(1.0, high):
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
+
+
+def p_value(epsilon: float, *, canaries: int, guesses: int, correct: int, delta: float) -> float:
+    """A bound on the chance of so many correct guesses, if training is (epsilon, delta) private.
+
+    With X binomial of r `guesses` at chance e^epsilon / (1 + e^epsilon), and v `correct`:
+    P[X >= v] + 2 m delta max_i P[v - i <= X < v] / i over i = 1, ..., v, at most 1 (Theorem 5.2).
+    """
+    chance = 1 / (1 + math.exp(-epsilon))
+    tail = float(binom.sf(correct - 1, guesses, chance))
+    if delta == 0 or correct == 0:
+        return tail
+    below = binom.pmf(np.arange(correct - 1, -1, -1), guesses, chance)
+    most = float((np.cumsum(below) / np.arange(1, correct + 1)).max())
+    return min(1.0, tail + 2 * canaries * delta * most)
+
+
+def _check(*, canaries: int, guesses: int, correct: int, delta: float) -> None:
+    for name, number in (("canaries", canaries), ("guesses", guesses), ("correct", correct)):
+        if not (number >= 0 and number % 1 == 0):
+            raise FedmodelError(
+                f"{name}={number} is not a count", fix="Give a whole number, 0 or more."
+            )
+    if not correct <= guesses <= canaries:
+        raise FedmodelError(
+            f"{correct} correct of {guesses} guesses on {canaries} canaries cannot be",
+            fix="Give correct <= guesses <= canaries: each canary is guessed once, or left out.",
+        )
+    if not 0 <= delta < 1:
+        raise FedmodelError(
+            f"delta={delta} is not a probability below 1",
+            fix="Give the delta of the claim, for example 1e-5; 0 for pure differential privacy.",
+        )
