@@ -21,6 +21,7 @@ from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
+from fedmodel.folded import Fold, fold_plan
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.updates import local_release
@@ -57,6 +58,7 @@ class Built:
     metrics: dict[str, Component]
     splits: tuple[Split, ...]
     notes: tuple[str, ...]
+    fold: Fold | None = None
 
     @property
     def layout(self) -> Layout:
@@ -118,6 +120,8 @@ def _build(config: Config, source: Source) -> Built:
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
     secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
+    count = data.num_clients
+    fold = fold_plan(config, bound, size=model.size, strategy=strategy, num_clients=count)
     workload = Workload(
         data=data,
         model=model,
@@ -150,7 +154,9 @@ def _build(config: Config, source: Source) -> Built:
             *slower,
             *_notes(plans, strategy, clean),
             *what_is_seen(config, attacked=dishonest is not None),
+            *([fold.note] if fold else []),
         ),
+        fold=fold,
     )
 
 

@@ -23,6 +23,7 @@ from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
+from fedmodel.grids.folding import FoldingGrid
 from fedmodel.grids.secure import SecureGrid
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
@@ -214,6 +215,13 @@ class Experiment:
             )
             if built.workload.secure is not None:
                 grid = SecureGrid(grid, built.workload.secure, seed=self.config.seed)
+            elif built.fold is not None:
+                grid = FoldingGrid(
+                    grid,
+                    size=built.model.size,
+                    by_records=built.fold.by_records,
+                    retry=engine.on_failure == "retry",
+                )
             for _ in rounds(self.federation(grid), state, save=save):
                 yield last[0]
                 if self.stop:
@@ -241,6 +249,8 @@ class Experiment:
         on_failure = config.engine.on_failure
         if built.workload.secure is not None and on_failure == "retry":
             on_failure = "drop"  # no client masks two vectors
+        if built.fold is not None and on_failure == "retry":
+            on_failure = "abort"  # the grid has asked twice
         return Federation(
             strategy=deepcopy(built.strategy),
             grid=grid,
