@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
 from fedmodel.cohort import FlatModel, LocalTraining
 from fedmodel.components import Components, bind
-from fedmodel.config import Config
+from fedmodel.config import Config, Targets
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
+from fedmodel.privacy.targets import client_targets
 from fedmodel.randomness import SERVER, stream
 from fedmodel.source import Source
 from fedmodel.types import FederatedData, Split
@@ -81,7 +83,8 @@ def _build(config: Config, source: Source) -> Built:
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
-    records = _supplied(bound.data, "data", returns=Records)
+    column = config.privacy.epsilon_column if config.privacy else None
+    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
@@ -96,7 +99,13 @@ def _build(config: Config, source: Source) -> Built:
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     model = FlatModel(_model(bound.model, clean, config.seed))
     _check_model(model, clean)
-    training, plans = _plan(config, behaviour, data)
+    targets = None
+    if config.privacy:
+        rule = partial(_supplied, bound.target, "privacy") if bound.target else None
+        targets = client_targets(
+            config.privacy, records, assignment, clean, rule=rule, seed=config.seed
+        )
+    training, plans = _plan(config, behaviour, data, targets)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -209,7 +218,7 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
 
 
 def _plan(
-    config: Config, behaviour: Any, data: FederatedData
+    config: Config, behaviour: Any, data: FederatedData, targets: np.ndarray | None
 ) -> tuple[LocalTraining, ClientPlans | None]:
     sizes = data.sizes("train")
     batch_size = int(getattr(behaviour, "batch_size", 32))
@@ -221,8 +230,10 @@ def _plan(
         number = steps_per_round(sizes, batch_size, **amount)
         return LocalTraining(batch_size=batch_size, num_steps=np.asarray(number)), None
     privacy = config.privacy
+    epsilon = privacy.epsilon if targets is None else float(targets.max())
+    assert not isinstance(epsilon, Targets)  # there are targets then
     budget = Budget(
-        epsilon=privacy.epsilon,
+        epsilon=epsilon,
         noise_multiplier=privacy.noise_multiplier,
         delta=privacy.delta,
         clip=privacy.clip,
@@ -231,9 +242,11 @@ def _plan(
         noise=privacy.noise,
     )
     try:
-        plans = plan(budget, sizes=sizes, batch_size=batch_size, **amount)
+        plans = plan(budget, sizes=sizes, batch_size=batch_size, targets=targets, **amount)
     except FedmodelError as error:
-        error.where = error.where or "[privacy] epsilon"
+        error.where = (
+            error.where or f"[privacy] epsilon{'_column' if privacy.epsilon_column else ''}"
+        )
         raise
     training = LocalTraining(
         batch_size=batch_size,

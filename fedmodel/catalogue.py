@@ -268,6 +268,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.financial",
             "fedmodel.data.text",
             "fedmodel.data.tables",
+            reserved=("epsilon_column",),
         ),
         Catalogue("partitioner", "fedmodel.data.partition", reserved=("records", "seed")),
         Catalogue(

@@ -161,9 +161,10 @@ def plan_table(experiment: Experiment) -> Table:
     if built.plans is not None:
         noise = built.workload.training.noise_multiplier
         assert noise is not None
-        target = built.plans.budget.epsilon
+        low, high = built.plans.target.min(), built.plans.target.max()
+        target = f"epsilon {low:g}" + (f" to {high:g}" if high > low else "")
         rows["privacy"] = (
-            f"{'epsilon ' + format(target, 'g') if target else 'noise set by hand'}, "
+            f"{target if high < float('inf') else 'noise set by hand'}, "
             f"delta {built.plans.budget.delta:g}; noise multiplier {noise.min():.3f} to {noise.max():.3f}"
         )
     if built.dishonest is not None and config.attack is not None:

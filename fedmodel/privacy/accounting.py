@@ -105,7 +105,7 @@ def epsilon_of_clients(
     for settings, counts in merged:
         together[settings].add(counts)
     quick = len(together) > EXACT_SETTINGS
-    figures = {}
+    figures: dict[tuple[Settings, tuple[int, ...]], Figure] = {}
     for settings, distinct in together.items():
         rows = sorted(distinct)
         found = account(settings, rows, delta, accountant, quick=quick)

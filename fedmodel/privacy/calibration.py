@@ -16,7 +16,7 @@ from fedmodel.privacy.accounting import (
 )
 from fedmodel.privacy.prv import EPSILON_ERROR
 
-__all__ = ["noise_for", "noise_for_clients"]
+__all__ = ["check_epsilon", "noise_for", "noise_for_clients"]
 
 # Noise multipliers are rungs of a ladder, 1.0005^j: a budget has one answer, whatever the search
 # starts from, and a smaller budget never gets less noise.

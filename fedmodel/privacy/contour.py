@@ -111,7 +111,7 @@ def log_moment(
 @lru_cache(maxsize=2**15)
 def moments_on_lines(noise_multiplier: float, sample_rate: float) -> Float[np.ndarray, " T"]:
     """``log E[exp(t L)]`` at all t of `LINES`; infinite where it takes many nodes."""
-    within = 1 + LINES < FURTHEST * noise_multiplier
+    within = (1 + LINES) / noise_multiplier < FURTHEST
     found = np.full(len(LINES), np.inf)
     if not within.any():
         return found

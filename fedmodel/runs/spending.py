@@ -51,9 +51,8 @@ class Spending:
         wanted = [(client, steps) for client, steps in enumerate(self.steps)]
         new = [pair for pair in wanted if pair not in self._known]
         figures = self._figures([self._history(*pair) for pair in new], accountant="rdp")
-        limit = self.plans.budget.epsilon or float("inf")
-        bounds = [min(figure.epsilon, limit) for figure in figures]
-        self._known.update(zip(new, bounds))
+        bounds = [self._bounded(*pair, figure) for pair, figure in zip(new, figures)]
+        self._known.update((pair, figure.epsilon) for pair, figure in zip(new, bounds))
         return pd.Series([self._known[pair] for pair in wanted], index=list(names), name="epsilon")
 
     def table(self, names: Sequence[str]) -> tuple[pd.DataFrame, list[Figure]]:
@@ -62,11 +61,11 @@ class Spending:
             return pd.DataFrame({column: [] for column in COLUMNS}), []
         rounds = sorted(number for number in self.by_round if number > 0)
         keys = [(number, client) for number in rounds for client in range(len(names))]
-        histories = [
-            self._history(client, self.by_round[number][client]) for number, client in keys
-        ]
-        histories += [self._history(client, steps) for client, steps in enumerate(self.steps)]
+        pairs = [(client, self.by_round[number][client]) for number, client in keys]
+        pairs += enumerate(self.steps)
+        histories = [self._history(*pair) for pair in pairs]
         figures = self._figures(histories, accountant=self.plans.budget.accountant)
+        figures = [self._bounded(*pair, figure) for pair, figure in zip(pairs, figures)]
         table = pd.DataFrame(
             {
                 "round": [number for number, _ in keys],
@@ -82,6 +81,13 @@ class Spending:
         for client, steps in charged.items():
             self.steps[client] = steps
         self.by_round[number] = list(self.steps)
+
+    def _bounded(self, client: int, steps: int, figure: Figure) -> Figure:
+        """The figure, or the target where that is smaller: noise was calibrated for `max_steps`."""
+        assert self.plans is not None
+        if steps > self.plans.max_steps[client] or figure.accountant == "gdp":
+            return figure
+        return figure._replace(epsilon=min(figure.epsilon, float(self.plans.target[client])))
 
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
