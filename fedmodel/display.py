@@ -19,9 +19,10 @@ from fedmodel.errors import FedmodelError, nearest, shown
 
 if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
+    from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.run import Run
 
-__all__ = ["Progress", "catalogue_tables", "plan_table", "summary"]
+__all__ = ["Progress", "catalogue_tables", "outlook_table", "plan_table", "summary"]
 
 
 class Progress:
@@ -171,6 +172,22 @@ def plan_table(experiment: Experiment) -> Table:
         rows["attack"] = f"{config.attack.name} by {int(built.dishonest.sum())} clients"
     for name, text in rows.items():
         table.add_row(name, escape(text))
+    return table
+
+
+def outlook_table(outlook: Outlook, name: str) -> Table:
+    """What the clients will spend, a line a client or a group of them by size."""
+    table = Table(
+        title=escape(f"{name}: privacy plan"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in outlook.table.columns:
+        table.add_column(column, justify="left" if column == "clients" else "right", no_wrap=True)
+    for row in outlook.table.itertuples(index=False):
+        table.add_row(*(escape(str(cell)) for cell in row))
     return table
 
 

@@ -32,7 +32,7 @@ from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
 from fedmodel.types import Counts, Split
 
-__all__ = ["Experiment", "Round"]
+__all__ = ["Experiment", "Round", "share_asked"]
 
 
 class Round:
@@ -288,7 +288,7 @@ class Experiment:
         names = config.evaluation.references
         if not names:
             return
-        passes = config.rounds * _share(built.strategy) * _passes(built)
+        passes = config.rounds * share_asked(built.strategy) * _passes(built)
         splits: tuple[Split, ...] = built.splits
         parts = []
         if "pooled" in names:
@@ -309,7 +309,7 @@ class Experiment:
         folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
 
 
-def _share(strategy: Any) -> float:
+def share_asked(strategy: Any) -> float:
     """The share of clients that a strategy asks each round, ours or Flower's."""
     return float(getattr(strategy, "sample", getattr(strategy, "fraction_train", 1.0)))
 

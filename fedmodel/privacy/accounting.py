@@ -90,13 +90,18 @@ def epsilon_curve(
 
 
 def epsilon_of_clients(
-    histories: Sequence[History], *, delta: float, accountant: str = "prv"
+    histories: Sequence[History],
+    *,
+    delta: float,
+    accountant: str = "prv",
+    quick: bool | None = None,
 ) -> list[Figure]:
     """Epsilon of each client's history, in their order.
 
     Clients with equal histories share a figure, and those with equal noise and sample rate share
     all but its last step; so the histories of all clients after all rounds can come in one call.
-    Where more than 256 settings are distinct, PRV's figures come by `contour`, equal to 0.003.
+    Where more than 256 settings are distinct, or `quick` says so, PRV's figures come by `contour`,
+    equal to 0.003.
     """
     check_delta(delta)
     check_accountant(accountant)
@@ -104,7 +109,7 @@ def epsilon_of_clients(
     together: dict[Settings, set[tuple[int, ...]]] = defaultdict(set)
     for settings, counts in merged:
         together[settings].add(counts)
-    quick = len(together) > EXACT_SETTINGS
+    quick = len(together) > EXACT_SETTINGS if quick is None else quick
     figures: dict[tuple[Settings, tuple[int, ...]], Figure] = {}
     for settings, distinct in together.items():
         rows = sorted(distinct)
