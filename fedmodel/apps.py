@@ -102,7 +102,10 @@ class CohortApp(ClientApp):
                 delta[liars] = falsified(work.attack, delta[liars], round=cohort.round)
         if ledgers:
             assert work.training.noise_multiplier is not None
-            for row in good:
+            # Secure noise that a failed client drew is drawn anew on a retry, and so charged twice.
+            secure = work.training.noise == "secure"
+            drawn = [row for row in range(len(rows)) if secure and trained.noise_steps[row]]
+            for row in sorted({*good, *drawn}):
                 noise = work.training.noise_multiplier[cohort.clients[row]]
                 steps, rate = int(trained.noise_steps[row]), float(cohort.sample_rate[row])
                 ledger = ledgers[rows[row]].charge(float(noise), rate, steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from fedmodel.grids import grid_named
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
+from fedmodel.runs.history import charge_again, check_history
 from fedmodel.runs.manifest import fingerprint, make_manifest
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
@@ -155,19 +157,22 @@ class Experiment:
                 fix="Put the data back, or start the experiment anew.",
             )
         state = folder.latest_state()
+        if experiment.built.plans is not None:
+            check_history(state, folder.entries(), where=str(folder.path))
         if state is None:
             state = State(0, experiment.built.model.initial)
         if not manifest["finished"]:
             folder.forget_beyond(state.number)
-        secure = (
-            experiment.config.privacy is not None and experiment.config.privacy.noise == "secure"
-        )
-        if secure and not manifest["finished"]:
+        if not manifest["finished"] and (cut := folder.cut_off(state.number)):
+            assert experiment.built.plans is not None  # only private runs note what they begin
+            state = charge_again(state, cut, experiment.built.plans)
+            folder.write_state(state)
             manifest["notes"].append(
-                f"Resumed after round {state.number}: with secure noise a round that was cut off is "
-                "drawn anew, and only the round that was finished is charged."
+                f"Round {state.number + 1} was cut off after it had begun. Its noise was secure and "
+                f"is drawn anew, so {len(cut)} clients are charged for both."
             )
             folder.write_manifest(manifest)
+            folder.write_begun(state.number, [])
         return experiment, experiment._go(folder, state)
 
     def _default_folder(self) -> Path:
@@ -178,7 +183,7 @@ class Experiment:
         if folder.manifest["finished"]:
             return
         spending = Spending(built.plans, built.data.num_clients)
-        spending.restore(folder.entries())
+        spending.restore(folder.entries(), state.clients)
         begun, before = time.perf_counter(), folder.manifest["seconds"]
         last: list[Round] = []
 
@@ -209,7 +214,10 @@ class Experiment:
                 address=engine.address,
                 device=engine.device,
             )
-            for _ in rounds(self._federation(grid), state, save=save):
+            federation = self._federation(grid)
+            if built.plans is not None and built.plans.budget.noise == "secure":
+                federation = replace(federation, begin=folder.write_begun)
+            for _ in rounds(federation, state, save=save):
                 yield last[0]
                 if self.stop:
                     break

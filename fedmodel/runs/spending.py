@@ -11,8 +11,8 @@ from flwr.app import RecordDict
 from fedmodel.grids.local import FIRST_NODE
 from fedmodel.privacy.accounting import Figure, epsilon_of_clients
 from fedmodel.privacy.budget import ClientPlans
-from fedmodel.privacy.ledger import Ledger
 from fedmodel.rounds import Finished
+from fedmodel.runs.history import ledger_of
 
 __all__ = ["Spending"]
 
@@ -28,18 +28,23 @@ class Spending:
         self.by_round: dict[int, list[int]] = {}
         self._known: dict[tuple[int, int], float] = {}
 
-    def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Go on from what the run folder says of earlier rounds."""
+    def restore(
+        self, entries: Iterable[Mapping[str, Any]], states: Mapping[int, RecordDict]
+    ) -> None:
+        """Go on from what the run folder says of earlier rounds; a ledger may have been charged since."""
         for entry in entries:
             self._take(entry["round"], {int(k): v for k, v in entry.get("steps", {}).items()})
+        if self.plans is not None:
+            for node in states:
+                client = node - FIRST_NODE
+                self.steps[client] = max(self.steps[client], ledger_of(states, client).steps)
 
     def note(self, finished: Finished, states: Mapping[int, RecordDict]) -> dict[str, int]:
-        """Read the ledgers of those that trained; the steps each has taken so far, by client."""
+        """Read the ledgers of those that trained or failed; the steps each has taken so far, by client."""
         charged = {}
         if self.plans is not None:
-            for client in finished.trained:
-                ledger = Ledger.from_record(states[client + FIRST_NODE].config_records["privacy"])
-                charged[client] = ledger.steps
+            for client in (*finished.trained, *finished.failed):
+                charged[client] = ledger_of(states, client).steps
         self._take(finished.number, charged)
         return {str(client): steps for client, steps in charged.items()}
 
