@@ -40,6 +40,7 @@ ACCOUNTANTS = {
 }
 
 EXACT_SETTINGS = 256  # for more distinct ones, PRV takes the quicker way of `contour`
+COURSE = 4  # step counts at one setting, beyond which they are a course over rounds
 History = Sequence[tuple[float, float, int]]  # (noise multiplier, sample rate, steps)
 Settings = tuple[tuple[float, float], ...]  # (noise multiplier, sample rate), sorted
 
@@ -101,7 +102,7 @@ def epsilon_of_clients(
     Clients with equal histories share a figure, and those with equal noise and sample rate share
     all but its last step; so the histories of all clients after all rounds can come in one call.
     Where more than 256 settings are distinct, or `quick` says so, PRV's figures come by `contour`,
-    equal to 0.003.
+    equal to 0.003; the first rounds of a course may have RDP's bound.
     """
     check_delta(delta)
     check_accountant(accountant)
@@ -150,7 +151,9 @@ def account(
     elif quick:
         epsilons = contour_epsilons(settings, counts, delta=delta)
         missing = [row for row, epsilon in zip(rows, epsilons) if math.isnan(epsilon)]
-        found = iter(account(settings, missing, delta, "prv") if missing else [])
+        # In a long course these are the first rounds, for which RDP's bound will do.
+        other = "prv" if len(rows) <= COURSE else "rdp"
+        found = iter(account(settings, missing, delta, other) if missing else [])
         return [
             next(found) if math.isnan(epsilon) else Figure(max(0.0, epsilon), "prv")
             for epsilon in epsilons

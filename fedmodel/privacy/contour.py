@@ -66,14 +66,12 @@ def solve(
     reach = 6 / spread.min()
     while True:
         y = np.arange(0.0, reach + math.tau / period, math.tau / period)
-        if len(y) > MOST_NODES:
-            return np.full(len(counts), math.nan)
         z = t + 1j * y
         exponent = counts @ np.stack([log_moment(*setting, z) for setting in settings])
         base = exponent[:, 0].real
         weights = np.exp(exponent - base[:, None]) / (z * (z + 1) * period / 2)
         beyond = np.abs(weights[:, -1]) * period * y[-1] / math.tau  # as 1 / y^2 from the last node
-        if (beyond < 1e-4 * np.abs(weights[:, 0])).all():
+        if (beyond < 1e-4 * np.abs(weights[:, 0])).all() or 2 * len(y) > MOST_NODES:
             break
         reach *= 2
     weights[:, 0] /= 2

@@ -45,8 +45,8 @@ def outlook(
 ) -> Outlook:
     """What K clients of these sizes [K] will spend if they take part in every round they planned for.
 
-    Of more than eight clients the smallest, the middle and the largest of five groups by size stand
-    for all. `sample` is the share of clients asked in a round.
+    Of more than eight clients, five groups by size have a line each; the smallest, the middle and the
+    largest client of a group stand for it, with those of the least and the largest target. `sample` is the share of clients asked in a round.
 
     Raises:
         FedmodelError: there is no [privacy], or no client has records.
@@ -69,7 +69,14 @@ def outlook(
     parts = [order[k : k + 1] for k in range(len(order))]
     if len(order) > FEW:
         parts = [part for part in np.array_split(order, GROUPS) if len(part)]
-    shown = sorted({int(part[k]) for part in parts for k in (0, len(part) // 2, -1)})
+    own = plans.target
+    shown = sorted(
+        {
+            int(part[k])
+            for part in parts
+            for k in (0, len(part) // 2, -1, own[part].argmin(), own[part].argmax())
+        }
+    )
 
     def course(client: int, noise: float) -> list[tuple[float, float, int]]:
         rate, steps = float(plans.sample_rate[client]), int(plans.steps[client])
@@ -119,7 +126,7 @@ def _table(
     spent: dict[int, np.ndarray],
     marks: np.ndarray,
 ) -> pd.DataFrame:
-    """One row a client or a group; ranges from least to most, epsilon is the largest shown."""
+    """One row a client or a group, with ranges from least to most."""
 
     def span(values: np.ndarray) -> str:
         kind: Kind = "number" if values.dtype.kind == "f" else "count"
@@ -129,7 +136,7 @@ def _table(
     rows = []
     places = sorted({0, (len(marks) - 1) // 2, len(marks) - 1})
     for part in parts:
-        largest = np.max([spent[int(k)] for k in part if int(k) in spent], axis=0)
+        courses = np.array([spent[int(k)] for k in part if int(k) in spent])
         rows.append(
             {
                 "clients": names[int(part[0])] if len(part) == 1 else f"{len(part):,}",
@@ -137,12 +144,7 @@ def _table(
                 "sample rate": span(plans.sample_rate[part]),
                 "steps": span(plans.steps[part].astype(int)),
                 "noise": span(plans.noise_multiplier[part]),
-                **{
-                    f"ε {'round' if k == 0 else ''} {marks[k]}".replace("  ", " "): write(
-                        float(largest[k])
-                    )
-                    for k in places
-                },
+                **{f"ε {'round ' * (k == 0)}{marks[k]}": span(courses[:, k]) for k in places},
             }
         )
     return pd.DataFrame(rows)
@@ -187,8 +189,8 @@ def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
                         caption="What the clients will spend",
                         columns=[Column(label=c, kind="text") for c in outlook.table.columns],
                         rows=outlook.table.to_numpy().tolist(),
-                        note="Epsilon after so many rounds of taking part. Of a group, the largest "
-                        "of its smallest, middle and largest client.",
+                        note="Epsilon after so many rounds of taking part; of a group, at its "
+                        "smallest, middle and largest client, and at those of least and largest target.",
                     ),
                     Figure(
                         title="Epsilon for several noise levels",

@@ -16,6 +16,7 @@ from fedmodel.runs.history import ledger_of
 
 __all__ = ["Spending"]
 
+EXACT_ROWS = 50_000  # with more of them, rounds before the last have RDP's bound
 COLUMNS = ("round", "client", "epsilon", "delta", "accountant")
 
 
@@ -55,9 +56,8 @@ class Spending:
             return pd.Series(dtype=float)
         wanted = [(client, steps) for client, steps in enumerate(self.steps)]
         new = [pair for pair in wanted if pair not in self._known]
-        figures = self._figures([self._history(*pair) for pair in new], accountant="rdp")
-        bounds = [self._bounded(*pair, figure) for pair, figure in zip(new, figures)]
-        self._known.update((pair, figure.epsilon) for pair, figure in zip(new, bounds))
+        figures = self._of(new, "rdp")
+        self._known.update((pair, figure.epsilon) for pair, figure in zip(new, figures))
         return pd.Series([self._known[pair] for pair in wanted], index=list(names), name="epsilon")
 
     def table(self, names: Sequence[str]) -> tuple[pd.DataFrame, list[Figure]]:
@@ -67,10 +67,16 @@ class Spending:
         rounds = sorted(number for number in self.by_round if number > 0)
         keys = [(number, client) for number in rounds for client in range(len(names))]
         pairs = [(client, self.by_round[number][client]) for number, client in keys]
-        pairs += enumerate(self.steps)
-        histories = [self._history(*pair) for pair in pairs]
-        figures = self._figures(histories, accountant=self.plans.budget.accountant)
-        figures = [self._bounded(*pair, figure) for pair, figure in zip(pairs, figures)]
+        ends, accountant = list(enumerate(self.steps)), self.plans.budget.accountant
+        if accountant != "prv" or len(pairs) <= EXACT_ROWS:
+            figures = self._of(pairs + ends, accountant)
+        else:  # what a client has spent by a round is at most what it has spent by the last one
+            last = self._of(ends, accountant)
+            figures = [
+                last[client] if steps == self.steps[client] else min(figure, last[client])
+                for (client, steps), figure in zip(pairs, self._of(pairs, "rdp"))
+            ]
+            figures += last
         table = pd.DataFrame(
             {
                 "round": [number for number, _ in keys],
@@ -99,8 +105,12 @@ class Spending:
         noise = float(self.plans.noise_multiplier[client])
         return [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
 
-    def _figures(self, histories: list[Any], *, accountant: str) -> list[Figure]:
+    def _of(self, pairs: Sequence[tuple[int, int]], accountant: str) -> list[Figure]:
+        """The figure of each client after so many steps."""
         assert self.plans is not None
-        if not histories:
+        if not pairs:
             return []
-        return epsilon_of_clients(histories, delta=self.plans.budget.delta, accountant=accountant)
+        histories = [self._history(*pair) for pair in pairs]
+        delta = self.plans.budget.delta
+        figures = epsilon_of_clients(histories, delta=delta, accountant=accountant)
+        return [self._bounded(*pair, figure) for pair, figure in zip(pairs, figures)]
