@@ -142,7 +142,10 @@ class CohortApp(ClientApp):
             if liars:
                 delta[liars] = falsified(work.attack, delta[liars], round=cohort.round)
         if ledgers:
-            for row in good:
+            # Secure noise that a failed client drew is drawn anew on a retry, and so charged twice.
+            secure = work.training.noise == "secure"
+            drawn = [row for row in range(len(rows)) if secure and trained.noise_steps[row]]
+            for row in sorted({*good, *drawn}):
                 ledger = ledgers[rows[row]].charge(*self._charge(cohort, trained, row))
                 states[nodes[rows[row]]][LEDGER] = ledger.to_record()
         models = delta.add_(start)
