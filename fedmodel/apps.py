@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
+from fedmodel.cohort.machine import processor_threads
 from fedmodel.cohort.placement import on_device
 from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
@@ -96,7 +97,8 @@ class CohortApp(ClientApp):
     ) -> Replies:
         """What these clients answer, all at once; their `states` are updated in place."""
         if request.message_type.startswith("evaluate"):
-            return self._evaluate(request, np.asarray(partitions))
+            with processor_threads(threads):
+                return self._evaluate(request, np.asarray(partitions))
         train = partial(self._train, threads=threads)
         if self.workload.secure is None:
             return train(request, np.asarray(partitions), states)
