@@ -34,6 +34,8 @@ def mean_gradient(
     The losses are noted in the cohort as the clients' training loss.
     """
     total, loss = loss_sum_gradient(cohort.model, local, batch)
+    if batch.planted is not None:
+        total.add_(batch.planted())
     number = batch.present.sum(1)
     cohort.note_loss(loss, number)
     return total.div_(number.clamp(min=1)[:, None])
@@ -53,8 +55,7 @@ def clipped_gradient_sum(
     Algorithm 1), in every `style` of `record_factors`. An infinite `clip` gives the plain sum.
     """
     total = _clipped_gradient_sum(cohort.model, local, batch, clip, style)
-    planted = cohort.planted()
-    return total if planted is None else total.add_(planted, alpha=clip)
+    return total if batch.planted is None else total.add_(batch.planted(), alpha=clip)
 
 
 def _clipped_gradient_sum(

@@ -18,7 +18,7 @@ from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.opacus import opacus_dp_sgd
 from fedmodel.clients.sgd import sgd
 from fedmodel.cohort import clipped_gradient_sum
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.experiment import Experiment
 from fedmodel.privacy import epsilon_of, noise_for
 from fedmodel.privacy.audit import epsilon_lower_bound
@@ -165,10 +165,18 @@ def test_a_claim_that_is_too_small_is_refuted_and_the_page_says_so():
     assert again.figures == found.figures
 
 
-def test_without_noise_nothing_is_claimed():
-    config = {**CONFIG, "client": {"name": "sgd", "learning_rate": 0.3}}
+def test_without_noise_everything_is_seen_and_nothing_is_claimed():
+    config = {**CONFIG, "model": {"name": "mlp"}, "client": {"name": "sgd", "learning_rate": 0.3}}
     del config["privacy"]
     found = canaries(Experiment.read(config))
-    assert math.isnan(found.figures["epsilon_lower_white_box"])
+    assert found.figures["epsilon_lower_white_box"] > 2
     assert math.isinf(found.figures["epsilon_upper"])
     assert found.figures["refuted"] == 0
+    assert any("Nothing was claimed" in str(block) for block in found.section.blocks)
+
+
+def test_a_client_that_fails_ends_the_audit():
+    work = workload(federation(), noise=1.0, behaviour=dp_sgd(learning_rate=1e39, batch_size=4))
+    with pytest.raises(RunFailed, match="failed in round 1") as raised:
+        white_box(work, rounds=3, number=5)
+    assert raised.value.where.startswith("client a: ")
