@@ -53,7 +53,8 @@ def canaries(
 
     A delta lets that share of canaries be given away outright, so there are at most 1 / (10 delta)
     canaries in all. So the test is at a small `delta` (default 1e-5, or the experiment's where
-    that is smaller), for which the accountant gives an epsilon as for any other.
+    that is smaller), for which the accountant gives an epsilon as for any other. A figure that is
+    `claimed` holds at the experiment's delta, unless another is given.
 
     Each client trains in as many rounds as it planned for. Plain averaging stands in for the
     strategy: what a server does with updates changes no guarantee. The bound is held against
@@ -69,7 +70,8 @@ def canaries(
     rounds = config.rounds
     if config.privacy is not None:
         rounds = config.privacy.participations or config.rounds
-    delta = delta or min(DELTA, config.privacy.delta if config.privacy else DELTA)
+    stated = config.privacy.delta if config.privacy else DELTA
+    delta = delta or (stated if claimed else min(DELTA, stated))
     most = max(1, int(1 / (10 * delta)) // built.data.num_clients)  # canaries at each client
     accountant = config.privacy.accountant if config.privacy else "prv"
     found: dict[str, Scored] = {}

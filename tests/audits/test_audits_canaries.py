@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from audits.conftest import federation, workload
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,16 +152,19 @@ CONFIG = {
 
 
 def test_a_claim_that_is_too_small_is_refuted_and_the_page_says_so():
-    experiment = Experiment.read(CONFIG)
-    torch.manual_seed(1)
-    found = canaries(experiment, claimed=0.5)
+    found = canaries(Experiment.read(CONFIG), claimed=0.5, delta=1e-5)
     assert found.figures["epsilon_lower"] > 0.5
     assert found.figures["refuted"] == 1
     assert found.figures["epsilon_lower"] <= found.figures["epsilon_upper"]
     assert "refuted" in found.notes[0]
     assert any("The audit refutes the claim of" in str(block) for block in found.section.blocks)
-    again = canaries(Experiment.read(CONFIG), claimed=0.5)
+    again = canaries(Experiment.read(CONFIG), claimed=0.5, delta=1e-5)
     assert again.figures == found.figures
+
+
+def test_a_claim_holds_at_the_experiments_delta():
+    assert canaries(Experiment.read(CONFIG), claimed=9.0).figures["delta"] == 1e-3
+    assert canaries(Experiment.read(CONFIG)).figures["delta"] == 1e-5
 
 
 def test_without_noise_everything_is_seen_and_nothing_is_claimed():
