@@ -131,10 +131,10 @@ class CohortApp(ClientApp):
             int(request.config.get("server-round", 0)),
             request.config,
             work.device,
+            threads if work.device == "cpu" else 1,  # a GPU takes one after the other
         )
         start = request.vector.to(work.device)
-        threads = threads if work.device == "cpu" else 1  # a GPU takes one after the other
-        trained = train_cohort(work.behaviour, cohort, start, threads=threads)
+        trained = train_cohort(work.behaviour, cohort, start)
         good, delta, loss = trained.good, trained.delta, trained.loss
         if work.release is not None:
             who = cohort.clients[good]

@@ -133,14 +133,14 @@ class Cohort:
 
     def shuffled_batch(self, step: int) -> Batch:
         """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
-        return self._batch(self.shuffled_records(step), step)
+        return self._batch(self.shuffled_records(range(step, step + 1))[0], step)
 
-    def shuffled_records(self, step: int) -> Int[np.ndarray, "K B"]:
-        """The numbers of those records within their client; -1 for none."""
+    def shuffled_records(self, steps: range) -> Int[np.ndarray, "S K B"]:
+        """The numbers of those records within their client, for several steps; -1 for none."""
         width = self.training.batch_size
-        last = int((step // np.maximum(-(-self.sizes // width), 1)).max())  # epoch of any client
-        orders = self._orders(last)
-        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, step=step)
+        fewest = max(1, -(-int(self.sizes.min()) // width))  # steps of an epoch
+        orders = self._orders((steps.stop - 1) // fewest)
+        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, steps=steps)
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
