@@ -222,6 +222,9 @@ def audit(
     except FedmodelError as error:
         error.where = experiment.source.place(error.where)
         raise
+    except KeyboardInterrupt:
+        err.print("stopped; tables of finished audits are kept", style="yellow")
+        raise typer.Exit(1) from None
     out.print(findings_table(findings))
     out.print(f"page  {escape(str((out_ or place) / 'audit.html'))}", soft_wrap=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,8 @@ class Batch:
     present: Bool[Tensor, "K B"]
     keys: Int[Tensor, "K B"]  # each record's key in this step, for dropout
     active: Float[Tensor, "K 1"]  # 1 while the client still has steps to take, else 0
+    # Gradients [K, d] to add to those of the records, in units of the clip: only in an audit.
+    planted: Callable[[], Tensor] | None = None
 
     def part(self, clients: slice, records: slice) -> Batch:
         """Some clients' and some slots' share of the batch."""
@@ -165,10 +167,6 @@ class Cohort:
             return
         keys = self._keys("noise")
         randomness.normals_of_steps(keys, steps, out=out, threads=self.threads)
-
-    def planted(self) -> Float[Tensor, "K d"] | None:
-        """Gradients to add to those of the batch, in units of the clip: none, except in an audit."""
-        return None
 
     def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
         """Add to the clients' training loss: summed loss over so many records."""

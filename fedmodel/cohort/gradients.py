@@ -53,6 +53,8 @@ def mean_gradient(
     number = batch.present.sum(1)
     weight = number.clamp(min=1).to(local.dtype).reciprocal_()
     mean, loss = loss_sum_gradient(cohort.model, local, batch, weight=weight)
+    if batch.planted is not None:
+        mean.addcmul_(batch.planted(), weight[:, None])
     cohort.note_loss(loss, number)
     return mean
 
@@ -71,8 +73,7 @@ def clipped_gradient_sum(
     Algorithm 1), in every `style` of `record_factors`. An infinite `clip` gives the plain sum.
     """
     total = _clipped_gradient_sum(cohort.model, local, batch, clip, style)
-    planted = cohort.planted()
-    return total if planted is None else total.add_(planted, alpha=clip)
+    return total if batch.planted is None else total.add_(batch.planted(), alpha=clip)
 
 
 def _clipped_gradient_sum(
