@@ -114,7 +114,8 @@ def _about(told: Told, *, command: str, date: str) -> Sequence[str]:
     deltas = told.table.delta.dropna()
     private = f"{deltas.iloc[0]:g}" if len(deltas) else "none"
     return (
-        f"{date}, {command}: {told.table.seconds.sum():.0f} s on {where['processor']}, "
+        f"{date}, {command}: {told.table.processor_seconds.sum():.0f} s of a processor, "
+        f"{told.table.seconds.sum():.0f} s by the clock, on {where['processor']}, "
         f"{where['cores']} cores, {where['memory_gib']} GiB; {versions}.",
         f"{told.data}: {told.records['train']} training and {told.records['test']} test records of "
         f"the first seed. MLP with {scale['hidden']} hidden units ({told.parameters} parameters), "

@@ -76,7 +76,7 @@ def compare(scale: Scale, runs: Path, *, settings: dict[str, float | None] = SET
     rows, curves, inverted = [], [], []
     last = list(settings)[-1]
     for number, (name, epsilon) in enumerate(settings.items()):
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         folder = runs / f"{number}-{name.replace(' ', '-')}"
         experiment = experiment_with(epsilon, scale, seed=first)
         run = fedmodel.run(experiment, out=folder)
@@ -95,6 +95,7 @@ def compare(scale: Scale, runs: Path, *, settings: dict[str, float | None] = SET
                 "delta": experiment.config.privacy.delta if epsilon is not None else np.nan,
                 **row,
                 "seconds": time.perf_counter() - begun,
+                "processor_seconds": time.process_time() - worked,
             }
         )
         curves.append(roc.assign(setting=name))

@@ -11,7 +11,7 @@ from experiments.privacy.tradeoff import Scale, compare, experiment_with
 from fedmodel.audits.inversion import gradient_inversion
 from fedmodel.runs.charts import specification
 
-TINY = Scale(hidden=4, rounds=2, seeds=2, shadows=6, batches=2, iterations=40, inverted=(1e6, 1.0))
+TINY = Scale(hidden=8, rounds=2, seeds=2, shadows=6, batches=2, iterations=60, inverted=(1e6, 1.0))
 
 
 def test_settings_differ_in_privacy_alone():
