@@ -1,6 +1,8 @@
 """The comparison of no, weak and strong privacy: what it tells is what runs and audits found."""
 
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from experiments.privacy.tradeoff import Scale, compare, experiment_with
 from fedmodel.audits.inversion import gradient_inversion
 from fedmodel.runs.charts import specification
 
+ROOT = Path(__file__).parents[2]
 TINY = Scale(hidden=8, rounds=2, seeds=2, shadows=6, batches=2, iterations=60, inverted=(1e6, 1.0))
 
 
@@ -61,3 +64,13 @@ def test_the_comparison_tells_what_was_found(tmp_path):
     kept = pd.read_csv(tmp_path / "results" / "tradeoff.csv")
     assert kept.accuracy.tolist() == pytest.approx(told.table.accuracy.tolist(), rel=1e-5)
     assert (tmp_path / "runs" / "1-strong" / "audit.html").is_file()
+
+
+def test_the_readme_tells_the_figures_of_the_results():
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    told = re.search(r"Heart disease from no privacy to ε = 1: (.*?)\(\[table\]", readme)
+    kept = (ROOT / "experiments/privacy/results/tradeoff.md").read_text("utf-8").splitlines()
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in kept if row[:1] == "|"}
+    columns = [1 + [c.name for c in COLUMNS].index(name) for name in ("accuracy", "tpr_at_0.01")]
+    expected = [rows[setting][column] for column in columns for setting in ("no privacy", "strong")]
+    assert [f for f in re.findall(r"[\d.]+%", told[1]) if f != "1%"] == expected
