@@ -70,7 +70,7 @@ def page(
 
 
 def _courses(table: DataFrame, inversion: DataFrame) -> list[Figure]:
-    """Accuracy, hits and errors of inversion by epsilon, with the level without privacy."""
+    """Accuracy, hits and errors of inversion by epsilon, each with a level to hold it against."""
     private, free = table[table.delta.notna()], table[table.delta.isna()].iloc[0]
     figures = []
     kinds: tuple[tuple[str, str, Kind, str], ...] = (
@@ -87,25 +87,34 @@ def _courses(table: DataFrame, inversion: DataFrame) -> list[Figure]:
     figures.append(
         _course(
             curve[["epsilon", "value"]],
-            float(free.inversion_rmse),
+            float(free.inversion_rmse_of_guess),
+            level_name="guessing the mean",
             title="Reconstruction error of one record",
             kind="number",
-            caption="In standard deviations; the lower, the more is read from an update. Guessing the "
-            f"mean is off by {write(free.inversion_rmse_of_guess)}.",
+            caption="In standard deviations; the lower, the more is read from an update. Without clip "
+            f"and noise: {write(free.inversion_rmse)}.",
         )
     )
     return figures
 
 
-def _course(frame: DataFrame, level: float, *, title: str, kind: Kind, caption: str) -> Figure:
+def _course(
+    frame: DataFrame,
+    level: float,
+    *,
+    title: str,
+    kind: Kind,
+    caption: str,
+    level_name: str = "no privacy",
+) -> Figure:
     chart = against_epsilon(frame, kind=kind, title=title)
-    chart = charts.with_level(chart, name="no privacy", value=level, kind=kind)
+    chart = charts.with_level(chart, name=level_name, value=level, kind=kind)
     ends = frame.sort_values("epsilon").value
     return Figure(
         title=title,
         spec=charts.specification(chart),
         description=f"From {write(ends.iloc[0], kind)} at the smallest epsilon to "
-        f"{write(ends.iloc[-1], kind)} at the largest; {write(level, kind)} without privacy.",
+        f"{write(ends.iloc[-1], kind)} at the largest; {level_name}: {write(level, kind)}.",
         caption=caption,
     )
 

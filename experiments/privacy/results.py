@@ -126,7 +126,7 @@ def _about(told: Told, *, command: str, date: str) -> Sequence[str]:
         "can show is limited by their number: the lower bound of the weak settings says that there "
         "is little privacy, not how little.",
         f"LiRA with {scale['shadows']} shadow federations. “Runs like this one” are these, each "
-        f"attacked with the help of the others: {first.non_members} pairs of a non-member and a "
+        f"attacked with the help of the others: {first.non_members:,} pairs of a non-member and a "
         f"model, not as many people. The run itself has {first.this_run_non_members} non-members; a "
         "rate is given where it stands on 10 false alarms.",
         f"Inversion of {scale['batches']} updates of one step on one record, at the largest client. "
