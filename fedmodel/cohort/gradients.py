@@ -53,6 +53,8 @@ def mean_gradient(
     number = batch.present.sum(1)
     weight = number.clamp(min=1).to(local.dtype).reciprocal_()
     mean, loss = loss_sum_gradient(cohort.model, local, batch, weight=weight)
+    if batch.planted is not None:
+        mean.addcmul_(batch.planted(), weight[:, None])
     cohort.note_loss(loss, number)
     return mean if batch.planted is None else mean.add_(batch.planted() * weight[:, None])
 

@@ -1,0 +1,1 @@
+"""What privacy costs and what it buys, measured side by side."""
