@@ -28,7 +28,7 @@ class Spending:
         # The server's noise: a round is a step of every client, asked or not, and there are no ledgers.
         self.central = plans is not None and plans.budget.mode == "central"
         self.steps = [0] * num_clients
-        self.by_round: dict[int, list[int]] = {}
+        self.changes: dict[int, Mapping[int, int]] = {}  # by round: new steps, by client
         self._known: dict[tuple[int, int], float] = {}
 
     def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -63,12 +63,13 @@ class Spending:
         """Epsilon by round and client, cumulative, and each client's final figure."""
         if self.plans is None:
             return pd.DataFrame({column: [] for column in COLUMNS}), []
-        rounds = sorted(number for number in self.by_round if number > 0)
+        rounds = sorted(number for number in self.changes if number > 0)
         keys = [(number, client) for number in rounds for client in range(len(names))]
-        histories = [
-            self._history(client, self.by_round[number][client]) for number, client in keys
-        ]
-        histories += [self._history(client, steps) for client, steps in enumerate(self.steps)]
+        histories, steps = [], [0] * len(names)
+        for number in rounds:
+            steps = self._changed(steps, number)
+            histories += [self._history(client, taken) for client, taken in enumerate(steps)]
+        histories += [self._history(client, taken) for client, taken in enumerate(self.steps)]
         figures = self._figures(histories, accountant=self.plans.budget.accountant)
         table = pd.DataFrame(
             {
@@ -82,11 +83,16 @@ class Spending:
         return table, figures[len(keys) :]
 
     def _take(self, number: int, charged: Mapping[int, int]) -> None:
+        self.changes[number] = charged
+        self.steps = self._changed(self.steps, number)
+
+    def _changed(self, steps: list[int], number: int) -> list[int]:
+        """The steps after a round, from those before it, which are changed in place."""
         if self.central:
-            self.steps = [number] * len(self.steps)
-        for client, steps in charged.items():
-            self.steps[client] = steps
-        self.by_round[number] = list(self.steps)
+            return [number] * len(steps)
+        for client, taken in self.changes[number].items():
+            steps[client] = taken
+        return steps
 
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
