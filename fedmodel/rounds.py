@@ -14,6 +14,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import Strategy
 from jaxtyping import Bool, Float
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch import Tensor
 
 from fedmodel._flower import Layout, arrays_of, layout_of, vector_of
@@ -328,15 +329,15 @@ def _seeded(seed: int, number: int) -> Iterator[None]:
     """Strategies that draw from the process's global streams draw the same in every run."""
     draw = stream(seed, SERVER, number, "strategy")
     # NumPy's state takes longer to copy than a small client to train, so the generator is changed.
-    python, numpy = random.getstate(), np.random.get_bit_generator()
+    python, numpy = random.getstate(), get_bit_generator()
     random.seed(int(draw.integers(2**63)))
-    np.random.set_bit_generator(_OWN)
+    set_bit_generator(_OWN)
     np.random.seed(int(draw.integers(2**32)))
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_bit_generator(numpy)
+        set_bit_generator(numpy)
 
 
 @contextmanager

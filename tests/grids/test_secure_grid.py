@@ -43,7 +43,7 @@ def go(config):
     if built.workload.secure is not None:
         grid = SecureGrid(grid, built.workload.secure, seed=config["seed"])
     begin = State(0, built.model.initial)
-    federation = experiment._federation(grid)
+    federation = experiment.federation(grid)
     happened = list(rounds(federation, begin, save=lambda state, _: states.append(state)))
     return states[-1], happened, built
 
