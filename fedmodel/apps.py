@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining
+from fedmodel.cohort.machine import processor_threads
 from fedmodel.cohort.placement import on_device
 from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
@@ -96,7 +97,8 @@ class CohortApp(ClientApp):
     ) -> Replies:
         """What these clients answer, all at once; their `states` are updated in place."""
         if request.message_type.startswith("evaluate"):
-            return self._evaluate(request, np.asarray(partitions))
+            with processor_threads(threads):
+                return self._evaluate(request, np.asarray(partitions))
         train = partial(self._train, threads=threads)
         if self.workload.secure is None:
             return train(request, np.asarray(partitions), states)
@@ -129,10 +131,10 @@ class CohortApp(ClientApp):
             int(request.config.get("server-round", 0)),
             request.config,
             work.device,
+            threads if work.device == "cpu" else 1,  # a GPU takes one after the other
         )
         start = request.vector.to(work.device)
-        threads = threads if work.device == "cpu" else 1  # a GPU takes one after the other
-        trained = train_cohort(work.behaviour, cohort, start, threads=threads)
+        trained = train_cohort(work.behaviour, cohort, start)
         good, delta, loss = trained.good, trained.delta, trained.loss
         if work.release is not None:
             who = cohort.clients[good]
@@ -142,7 +144,10 @@ class CohortApp(ClientApp):
             if liars:
                 delta[liars] = falsified(work.attack, delta[liars], round=cohort.round)
         if ledgers:
-            for row in good:
+            # Secure noise that a failed client drew is drawn anew on a retry, and so charged twice.
+            secure = work.training.noise == "secure"
+            drawn = [row for row in range(len(rows)) if secure and trained.noise_steps[row]]
+            for row in sorted({*good, *drawn}):
                 ledger = ledgers[rows[row]].charge(*self._charge(cohort, trained, row))
                 states[nodes[rows[row]]][LEDGER] = ledger.to_record()
         models = delta.add_(start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,24 @@ from flwr.serverapp.strategy import Strategy
 from fedmodel._flower import Layout
 from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
-from fedmodel.cohort import Cohort, FlatModel, LocalTraining
+from fedmodel.cohort import Cohort, FlatModel
 from fedmodel.cohort.trial import tried
 from fedmodel.components import Components, bind
-from fedmodel.config import AdaptiveClip, Config
+from fedmodel.config import Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
-from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
-from fedmodel.privacy.client_level import plan_clients
+from fedmodel.folded import Fold, fold_plan
+from fedmodel.planning import plan_training, protect_sums
+from fedmodel.privacy.budget import ClientPlans
+from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
 from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
-from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build", "plan_training"]
+__all__ = ["Built", "Components", "bind", "build"]
 
 
 # What a component has to return, as its author knows it.
@@ -57,6 +59,7 @@ class Built:
     metrics: dict[str, Component]
     splits: tuple[Split, ...]
     notes: tuple[str, ...]
+    fold: Fold | None = None
 
     @property
     def layout(self) -> Layout:
@@ -86,8 +89,9 @@ def _build(config: Config, source: Source) -> Built:
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
-    asked = _protect(strategy, config)
-    records = _supplied(bound.data, "data", returns=Records)
+    asked = protect_sums(strategy, config)
+    column = config.privacy.epsilon_column if config.privacy else None
+    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
@@ -103,7 +107,13 @@ def _build(config: Config, source: Source) -> Built:
     module = _model(bound.model, clean, config.seed)
     model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
-    training, plans = plan_training(config, behaviour, data, asked)
+    targets = None
+    if config.privacy:
+        rule = partial(_supplied, bound.target, "privacy") if bound.target else None
+        targets = client_targets(
+            config.privacy, records, assignment, clean, rule=rule, seed=config.seed
+        )
+    training, plans = plan_training(config, behaviour, data, asked=asked, targets=targets)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -118,6 +128,8 @@ def _build(config: Config, source: Source) -> Built:
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
     secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
+    count = data.num_clients
+    fold = fold_plan(config, bound, size=model.size, strategy=strategy, num_clients=count)
     workload = Workload(
         data=data,
         model=model,
@@ -150,7 +162,9 @@ def _build(config: Config, source: Source) -> Built:
             *slower,
             *_notes(plans, strategy, clean),
             *what_is_seen(config, attacked=dishonest is not None),
+            *([fold.note] if fold else []),
         ),
+        fold=fold,
     )
 
 
@@ -223,70 +237,6 @@ def _check_model(model: FlatModel, data: FederatedData) -> None:
             where="[model]",
             fix="Take `num_classes` as a keyword, or set the number of outputs.",
         )
-
-
-def plan_training(
-    config: Config, behaviour: Any, data: FederatedData, asked: float = 1.0
-) -> tuple[LocalTraining, ClientPlans | None]:
-    """How much each client trains, from its number of records, and within which privacy plan.
-
-    `asked` is each client's chance to be asked in a round, where that counts as protection.
-    """
-    sizes = data.sizes("train")
-    batch_size = int(getattr(behaviour, "batch_size", 32))
-    steps = getattr(behaviour, "steps", None)
-    amount: dict[str, Any] = (
-        {"steps": steps} if steps else {"epochs": getattr(behaviour, "epochs", 1.0)}
-    )
-    if config.privacy is None or config.privacy.unit == "client":
-        number = steps_per_round(sizes, batch_size, **amount)
-        training = LocalTraining(batch_size=batch_size, num_steps=np.asarray(number))
-        if config.privacy is None:
-            return training, None
-        budget = _budget(config)
-        return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
-    budget = _budget(config)
-    try:
-        plans = plan(budget, sizes=sizes, batch_size=batch_size, **amount)
-    except FedmodelError as error:
-        error.where = error.where or "[privacy] epsilon"
-        raise
-    training = LocalTraining(
-        batch_size=batch_size,
-        num_steps=np.asarray(plans.steps),
-        private=True,
-        clip=budget.clip,
-        noise_multiplier=np.asarray(plans.noise_multiplier),
-        noise=budget.noise,
-    )
-    return training, plans
-
-
-def _budget(config: Config) -> Budget:
-    privacy = config.privacy
-    assert privacy is not None
-    clip = privacy.clip
-    return Budget(
-        epsilon=privacy.epsilon,
-        noise_multiplier=privacy.noise_multiplier,
-        delta=privacy.delta,
-        clip=clip.initial if isinstance(clip, AdaptiveClip) else clip,
-        participations=privacy.participations or config.rounds,
-        accountant=privacy.accountant,
-        noise=privacy.noise,
-        unit=privacy.unit,
-        mode=privacy.mode,
-    )
-
-
-def _protect(strategy: Strategy, config: Config) -> float:
-    """Let the strategy noise its sums, where the server is to; each client's chance to be asked."""
-    if config.privacy is None or config.privacy.mode != "central":
-        return 1.0
-    clip = config.privacy.clip
-    adaptive = clip if isinstance(clip, AdaptiveClip) else None
-    name = config.strategy.name
-    return protect(strategy, _budget(config), name=name, adaptive=adaptive, seed=config.seed)
 
 
 def _dishonest(config: Config, data: FederatedData) -> np.ndarray | None:

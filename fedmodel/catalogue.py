@@ -269,6 +269,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.text",
             "fedmodel.data.image",
             "fedmodel.data.tables",
+            reserved=("epsilon_column",),
         ),
         Catalogue("partitioner", "fedmodel.data.partition", reserved=("records", "seed")),
         Catalogue(

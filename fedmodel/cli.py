@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
+app.add_typer(privacy)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -122,6 +124,39 @@ def validate(
     for note in experiment.built.notes:
         out.print(f"[yellow]note:[/] {escape(note)}")
     out.print(f"[green]{escape(str(config))} is ready to run[/]")
+
+
+@privacy.command("plan")
+def privacy_plan(
+    config: Annotated[Path, HIDDEN],
+    set_: Set = None,
+    out_: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="FILE", help="The page. [default: <name>-privacy.html]"),
+    ] = None,
+) -> None:
+    """Show before anything runs what the clients will spend: noise, steps, epsilon by round.
+
+    CONFIG is the experiment file (.toml). The page has a chart of epsilon for several noise levels.
+    """
+    from fedmodel.display import outlook_table
+    from fedmodel.experiment import Experiment, share_asked
+    from fedmodel.runs.outlook import outlook, write_outlook
+
+    experiment = Experiment.read(config, _overrides(set_))
+    built = experiment.built
+    found = outlook(
+        built.plans,
+        sizes=built.data.sizes("train").numpy(),
+        names=built.data.clients,
+        rounds=experiment.config.rounds,
+        sample=share_asked(built.strategy),
+    )
+    page = write_outlook(found, experiment.name, out_ or Path(f"{experiment.name}-privacy.html"))
+    out.print(outlook_table(found, experiment.name))
+    for line in found.sentences:
+        out.print(escape(line))
+    out.print(f"page  {escape(str(page))}", soft_wrap=True)
 
 
 @app.command("list")
@@ -222,6 +257,9 @@ def audit(
     except FedmodelError as error:
         error.where = experiment.source.place(error.where)
         raise
+    except KeyboardInterrupt:
+        err.print("stopped; tables of finished audits are kept", style="yellow")
+        raise typer.Exit(1) from None
     out.print(findings_table(findings))
     out.print(f"page  {escape(str((out_ or place) / 'audit.html'))}", soft_wrap=True)
 

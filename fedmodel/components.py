@@ -8,10 +8,11 @@ from functools import partial
 import torch
 from flwr.serverapp.strategy import Strategy
 
-from fedmodel.catalogue import KINDS, Component
+from fedmodel.catalogue import KINDS, Catalogue, Component
 from fedmodel.cohort.precision import unsupported
-from fedmodel.config import AdaptiveClip, Config, Open
-from fedmodel.errors import FedmodelError, shown
+from fedmodel.config import AdaptiveClip, Config, Open, Targets
+from fedmodel.errors import FedmodelError, say, shown
+from fedmodel.privacy.targets import check_targets
 from fedmodel.source import Source
 from fedmodel.summable import check_mode, check_summable
 
@@ -29,6 +30,7 @@ class Components:
     strategy: Component
     attack: Component | None
     metrics: dict[str, Component]
+    target: Component | None = None  # a rule for each client's epsilon
 
 
 def bind(config: Config, source: Source) -> Components:
@@ -57,12 +59,30 @@ def bind(config: Config, source: Source) -> Components:
         strategy=one("strategy", config.strategy, "strategy"),
         attack=one("attack", config.attack, "attack") if config.attack else None,
         metrics={metric.name.rpartition(":")[2]: metric for metric in metrics},
+        target=_target(config, source),
     )
     _check_combinations(config, bound, source)
     if config.secure_aggregation:
         check_summable(config, bound.strategy, bound.attack, source)
     check_mode(config, bound.strategy, source)
     return bound
+
+
+def _target(config: Config, source: Source) -> Component | None:
+    """The rule for each client's epsilon, and whether the table that holds it makes sense."""
+    spec = config.privacy.epsilon if config.privacy else None
+    if not isinstance(spec, Targets):
+        return None
+    try:
+        check_targets(spec)
+    except FedmodelError as error:
+        error.where = source.place(error.where)
+        raise
+    if spec.rule is None:
+        return None
+    where = partial(source.where, "privacy", "epsilon", "rule")
+    rules = Catalogue("rule for epsilon", reserved=("sizes",))
+    return rules.bind(spec.rule, base=source.base, where=where)
 
 
 def _check_combinations(config: Config, bound: Components, source: Source) -> None:
@@ -80,16 +100,17 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             where=source.where("client", "name"),
             fix='Add [privacy] with e.g. epsilon = 3.0, or use [client] name = "sgd".',
         )
-    if config.privacy and (config.privacy.epsilon is None) == (
-        config.privacy.noise_multiplier is None
-    ):
-        both = config.privacy.epsilon is not None
-        raise FedmodelError(
-            f"[privacy] needs one of `epsilon` and `noise_multiplier`, not {'both' if both else 'none'}",
-            where=source.where("privacy", *(["noise_multiplier"] if both else [])),
-            fix=("Drop one of them" if both else "Add e.g. epsilon = 3.0")
-            + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
-        )
+    if config.privacy:
+        ways = ("epsilon", "epsilon_column", "noise_multiplier")
+        given = [way for way in ways if getattr(config.privacy, way) is not None]
+        if len(given) != 1:
+            have = ("none", "", "both", "all")[len(given)]
+            raise FedmodelError(
+                f"[privacy] needs one of {say(ways)}, not {have}",
+                where=source.where("privacy", *given[-1:]),
+                fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
+                + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
+            )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
         raise FedmodelError(
@@ -178,6 +199,12 @@ def _check_unit(config: Config, source: Source, *, private: bool) -> None:
                 fix="Give a number, e.g. clip = 1.0.",
             )
         return
+    if isinstance(privacy.epsilon, Targets) or privacy.epsilon_column is not None:
+        raise FedmodelError(
+            "whole clients share one noise, so they cannot have targets of their own",
+            where=where("epsilon" if privacy.epsilon_column is None else "epsilon_column"),
+            fix='Give one number, e.g. epsilon = 3.0, or use unit = "record".',
+        )
     if privacy.mode is None:
         raise FedmodelError(
             'unit = "client" does not say who adds the noise',

@@ -6,17 +6,17 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from fedmodel.errors import FedmodelError, marked_line, nearest, shown, wanted
 from fedmodel.source import Source
 
-__all__ = ["AdaptiveClip", "Config", "Source", "changes_of", "read_config"]
+__all__ = ["AdaptiveClip", "Config", "Source", "Targets", "changes_of", "read_config"]
 
 # What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
-_UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip)$|^constrained-"
+_UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip|Targets)$|^constrained-"
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -63,14 +63,34 @@ class AdaptiveClip(Section):
     count_noise: Annotated[float, Field(gt=0)] | None = None  # standard deviation, in clients
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Targets(Section):
+    """`epsilon` as a table: each client's own target, `uniform` in a range, one of `values` by
+    `shares` (default: equal), or by a `rule`, a function of the clients' sizes [K]."""
+
+    uniform: list[Positive] | None = None
+    values: list[Positive] | None = None
+    shares: list[float] | None = None
+    rule: str | None = None
+
+
+Epsilon = Annotated[
+    Annotated[Positive, Tag("float")] | Annotated[Targets, Tag("Targets")],
+    Discriminator(lambda value: "Targets" if isinstance(value, dict | Targets) else "float"),
+]
+
+
 class Privacy(Section):
     """[privacy]: what is promised to whom. The clip bounds the norm of one record's gradient, or,
     with `unit = "client"`, of one client's update."""
 
     unit: Literal["record", "client"] = "record"
     mode: Literal["central", "local", "distributed"] | None = None
-    epsilon: Annotated[float, Field(gt=0)] | None = None
-    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    epsilon: Epsilon | None = None
+    epsilon_column: str | None = None
+    noise_multiplier: Positive | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     clip: Annotated[float, Field(gt=0)] | AdaptiveClip = 1.0
     participations: Annotated[int, Field(ge=1)] | None = None
@@ -289,7 +309,10 @@ def _keys(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 def _section(section: Any, key: str) -> Any:
     annotation = section.model_fields[key].annotation if section else None
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+    waiting = [annotation]
+    while waiting:
+        candidate = waiting.pop(0)
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
+        waiting += get_args(candidate)
     return None

@@ -20,9 +20,17 @@ from fedmodel.errors import FedmodelError, nearest, shown
 
 if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
+    from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.run import Run
 
-__all__ = ["Progress", "catalogue_tables", "findings_table", "plan_table", "summary"]
+__all__ = [
+    "Progress",
+    "catalogue_tables",
+    "findings_table",
+    "outlook_table",
+    "plan_table",
+    "summary",
+]
 
 
 class Progress:
@@ -160,17 +168,34 @@ def plan_table(experiment: Experiment) -> Table:
         "engine": config.engine.name,
     }
     if built.plans is not None:
-        noise = built.plans.noise_multiplier
-        target, mode = built.plans.budget.epsilon, built.plans.budget.mode
+        noise, budget = built.plans.noise_multiplier, built.plans.budget
+        low, high = built.plans.target.min(), built.plans.target.max()
+        target = f"epsilon {low:g}" + (f" to {high:g}" if high > low else "")
         rows["privacy"] = (
-            f"of each {built.plans.budget.unit}{f' ({mode})' if mode else ''}: "
-            f"{'epsilon ' + format(target, 'g') if target else 'noise set by hand'}, "
+            f"of each {budget.unit}{f' ({budget.mode})' if budget.mode else ''}: "
+            f"{target if high < float('inf') else 'noise set by hand'}, "
             f"delta {built.plans.budget.delta:g}; noise multiplier {noise.min():.3f} to {noise.max():.3f}"
         )
     if built.dishonest is not None and config.attack is not None:
         rows["attack"] = f"{config.attack.name} by {int(built.dishonest.sum())} clients"
     for name, text in rows.items():
         table.add_row(name, escape(text))
+    return table
+
+
+def outlook_table(outlook: Outlook, name: str) -> Table:
+    """What the clients will spend, a line a client or a group of them by size."""
+    table = Table(
+        title=escape(f"{name}: privacy plan"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in outlook.table.columns:
+        table.add_column(column, justify="left" if column == "clients" else "right", no_wrap=True)
+    for row in outlook.table.itertuples(index=False):
+        table.add_row(*(escape(str(cell)) for cell in row))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,17 +24,19 @@ from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
+from fedmodel.grids.folding import FoldingGrid
 from fedmodel.grids.secure import SecureGrid
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
+from fedmodel.runs.history import charge_again, check_history
 from fedmodel.runs.manifest import fingerprint, make_manifest
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
 from fedmodel.types import Counts, Split
 
-__all__ = ["Experiment", "Round"]
+__all__ = ["Experiment", "Round", "share_asked"]
 
 
 class Round:
@@ -158,19 +161,22 @@ class Experiment:
                 fix="Put the data back, or start the experiment anew.",
             )
         state = folder.latest_state()
+        if experiment.built.plans is not None:
+            check_history(state, folder.entries(), where=str(folder.path))
         if state is None:
             state = State(0, experiment.built.model.initial)
         if not manifest["finished"]:
             folder.forget_beyond(state.number)
-        secure = (
-            experiment.config.privacy is not None and experiment.config.privacy.noise == "secure"
-        )
-        if secure and not manifest["finished"]:
+        if not manifest["finished"] and (cut := folder.cut_off(state.number)):
+            assert experiment.built.plans is not None  # only private runs note what they begin
+            state = charge_again(state, cut, experiment.built.plans)
+            folder.write_state(state)
             manifest["notes"].append(
-                f"Resumed after round {state.number}: with secure noise a round that was cut off is "
-                "drawn anew, and only the round that was finished is charged."
+                f"Round {state.number + 1} was cut off after it had begun. Its noise was secure and "
+                f"is drawn anew, so {len(cut)} clients are charged for both."
             )
             folder.write_manifest(manifest)
+            folder.write_begun(state.number, [])
         return experiment, experiment._go(folder, state)
 
     def _default_folder(self) -> Path:
@@ -181,7 +187,7 @@ class Experiment:
         if folder.manifest["finished"]:
             return
         spending = Spending(built.plans, built.data.num_clients)
-        spending.restore(folder.entries())
+        spending.restore(folder.entries(), state.clients)
         begun, before = time.perf_counter(), folder.manifest["seconds"]
         last: list[Round] = []
 
@@ -214,7 +220,17 @@ class Experiment:
             )
             if built.workload.secure is not None:
                 grid = SecureGrid(grid, built.workload.secure, seed=self.config.seed)
-            for _ in rounds(self.federation(grid), state, save=save):
+            elif built.fold is not None:
+                grid = FoldingGrid(
+                    grid,
+                    size=built.model.size,
+                    by_records=built.fold.by_records,
+                    retry=engine.on_failure == "retry",
+                )
+            federation, plans = self.federation(grid), built.plans
+            if plans is not None and plans.budget.noise == "secure" and not spending.central:
+                federation = replace(federation, begin=folder.write_begun)
+            for _ in rounds(federation, state, save=save):
                 yield last[0]
                 if self.stop:
                     break
@@ -241,6 +257,8 @@ class Experiment:
         on_failure = config.engine.on_failure
         if built.workload.secure is not None and on_failure == "retry":
             on_failure = "drop"  # no client masks two vectors
+        if built.fold is not None and on_failure == "retry":
+            on_failure = "abort"  # the grid has asked twice
         return Federation(
             strategy=deepcopy(built.strategy),
             grid=grid,
@@ -297,7 +315,7 @@ class Experiment:
         names = config.evaluation.references
         if not names:
             return
-        passes = config.rounds * _share(built.strategy) * _passes(built)
+        passes = config.rounds * share_asked(built.strategy) * _passes(built)
         splits: tuple[Split, ...] = built.splits
         parts = []
         if "pooled" in names:
@@ -318,7 +336,7 @@ class Experiment:
         folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
 
 
-def _share(strategy: Any) -> float:
+def share_asked(strategy: Any) -> float:
     """The share of clients that a strategy asks each round, ours or Flower's."""
     return float(getattr(strategy, "sample", getattr(strategy, "fraction_train", 1.0)))
 

@@ -77,6 +77,7 @@ class Federation:
     on_failure: str = "retry"
     name_of: Callable[[int], str] = str
     splits: Sequence[str] = ("test",)
+    begin: Callable[[int, Sequence[int]], None] | None = None  # told the round and who is asked
 
     @property
     def nodes(self) -> Sequence[int]:
@@ -118,7 +119,7 @@ def rounds(
             if number % federation.every == 0 or number == federation.num_rounds:
                 counts, metrics = _evaluate(federation, number, vector)
                 finished = replace(finished, counts=counts)
-        touched = [client + FIRST_NODE for client in finished.trained]
+        touched = [client + FIRST_NODE for client in (*finished.trained, *finished.failed)]
         changed = federation.grid.save_states(touched)
         state = State(number, vector, strategy_state(federation.strategy), changed)
         finished = replace(finished, evaluate_metrics=metrics, seconds=time.perf_counter() - begun)
@@ -136,6 +137,8 @@ def _train(
     left, dropped = _drop_out(federation, number, asked)
     if not grid.leave(node + FIRST_NODE for node in dropped):
         asked = left
+    if federation.begin is not None:
+        federation.begin(number, [node - FIRST_NODE for node in _nodes(asked)])
     replies = Replies.read(grid.send_and_receive(asked)) if len(asked) else Replies([], "train")
     replies = _settle(federation, number, asked, replies)
     good = replies.successes()
@@ -184,11 +187,7 @@ def _drop_out(
     messages = asked if isinstance(asked, Instructions) else list(asked)
     if not federation.dropout or not len(messages):
         return messages, ()
-    nodes = (
-        messages.nodes
-        if isinstance(messages, Instructions)
-        else [message.metadata.dst_node_id for message in messages]
-    )
+    nodes = _nodes(messages)
     clients = np.array(nodes) - FIRST_NODE
     draw = uniforms(stream_keys(federation.seed, clients, number, "client dropout"), 1)[:, 0]
     if getattr(federation.strategy, "sampling", "fixed") == "poisson":
@@ -201,6 +200,13 @@ def _drop_out(
     if isinstance(messages, Instructions):
         return messages.only(node for node in messages.nodes if node not in gone), dropped
     return [m for m in messages if m.metadata.dst_node_id not in gone], dropped
+
+
+def _nodes(messages: Any) -> Sequence[int]:
+    """Whom the messages go to."""
+    if isinstance(messages, Instructions):
+        return messages.nodes
+    return [message.metadata.dst_node_id for message in messages]
 
 
 def _settle(federation: Federation, number: int, asked: Any, replies: Replies) -> Replies:
@@ -268,11 +274,7 @@ def _evaluate(
     if number > 0:
         with _plain_errors(strategy, number):
             picked = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
-        chosen = (
-            picked.nodes
-            if isinstance(picked, Instructions)
-            else [message.metadata.dst_node_id for message in picked]
-        )
+        chosen = list(_nodes(picked))
     asked = Instructions(nodes, "evaluate", arrays, {"server-round": number})
     replies = Replies.read(grid.send_and_receive(asked))
     if replies.failures:

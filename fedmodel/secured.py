@@ -16,7 +16,7 @@ from fedmodel.secure.server import FEWEST
 from fedmodel.summable import weighs_by_records
 from fedmodel.types import FederatedData
 
-__all__ = ["secure_plan", "what_is_seen"]
+__all__ = ["asked_clients", "secure_plan", "what_is_seen"]
 
 
 def secure_plan(
@@ -47,7 +47,9 @@ def secure_plan(
     by_records, noise = weighs_by_records(bound.strategy), None
     if plans is not None and plans.budget.mode == "distributed":
         by_records, largest = False, 1
-        noise, bits = _noise(config, plans, size=size, asked=_asked(strategy, data.num_clients))
+        noise, bits = _noise(
+            config, plans, size=size, asked=asked_clients(strategy, data.num_clients)
+        )
         clip = noise.clip
     encoding = Encoding(
         size=size,
@@ -100,8 +102,9 @@ def _noise(config: Config, plans: ClientPlans, *, size: int, asked: int) -> tupl
     )
 
 
-def _asked(strategy: Any, num_clients: int) -> int:
+def asked_clients(strategy: Any, num_clients: int) -> int:
     """How many clients a strategy asks in a round: ours says, Flower's has its own rule."""
     if hasattr(strategy, "sampled"):
         return len(strategy.sampled(1, range(num_clients)))
-    return max(int(num_clients * strategy.fraction_train), strategy.min_train_nodes)
+    share = getattr(strategy, "fraction_train", 1.0)
+    return max(int(num_clients * share), getattr(strategy, "min_train_nodes", 1))

@@ -1,4 +1,4 @@
-"""What secure aggregation leaves without meaning: all that needs a single client's update."""
+"""What can do with the sum of the updates, and what needs every single one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmodel.strategies.averaging import mean
 from fedmodel.strategies.compose import compose
 from fedmodel.strategies.weighting import by_records, equal
 
-__all__ = ["check_mode", "check_summable", "weighs_by_records"]
+__all__ = ["check_mode", "check_summable", "needs_sums_only", "weighs_by_records"]
 
 # Flower's strategies that do nothing with replies but average them by `num-examples`.
 AVERAGING = (FedAvg, FedAvgM, FedProx, FedAdam, FedYogi, FedAdagrad)
@@ -30,22 +30,7 @@ def check_summable(
         FedmodelError: an order statistic, a transform or a weighting of single updates, a strategy
             that is not known to average, an omniscient attack, or a second question to a client.
     """
-    function, options = strategy.function, dict(strategy.options)
-    if function is compose:
-        _check_compose(options, source)
-    elif function not in AVERAGING:
-        raise FedmodelError(
-            f"{SEEN}, and {config.strategy.name} is not known to do with that",
-            where=source.where("strategy", "name"),
-            fix='Use name = "compose", or Flower\'s '
-            f"{', '.join(kind.__name__ for kind in AVERAGING)}.",
-        )
-    elif options.get("weighted_by_key", "num-examples") != "num-examples":
-        raise FedmodelError(
-            f"{SEEN}, weighted by records, so `weighted_by_key` has no effect",
-            where=source.where("strategy", "weighted_by_key"),
-            fix="Drop it.",
-        )
+    _check_strategy(config, strategy, source)
     if attack is not None and attack.asks_for("honest"):
         raise FedmodelError(
             f"{SEEN}, and {attack.name} replaces updates after it has seen the honest ones",
@@ -59,6 +44,17 @@ def check_summable(
             where=source.where("engine", "on_failure"),
             fix='Use "drop", which is what happens without `on_failure`, or "abort".',
         )
+
+
+def needs_sums_only(config: Config, strategy: Component, attack: Component | None) -> bool:
+    """Whether a round needs no more of the updates than their weighted sum."""
+    if config.privacy is not None and config.privacy.mode == "central":
+        return False
+    try:
+        _check_strategy(config, strategy, Source(None, ""))
+    except FedmodelError:
+        return False
+    return attack is None or not attack.asks_for("honest")
 
 
 def check_mode(config: Config, strategy: Component, source: Source) -> None:
@@ -115,6 +111,25 @@ def check_mode(config: Config, strategy: Component, source: Source) -> None:
 def weighs_by_records(strategy: Component) -> bool:
     """Whether a client counts by its records (else all the same), as the strategy would have it."""
     return _function(strategy.options.get("weigh")) is not equal
+
+
+def _check_strategy(config: Config, strategy: Component, source: Source) -> None:
+    function, options = strategy.function, dict(strategy.options)
+    if function is compose:
+        _check_compose(options, source)
+    elif function not in AVERAGING:
+        raise FedmodelError(
+            f"{SEEN}, and {config.strategy.name} is not known to do with that",
+            where=source.where("strategy", "name"),
+            fix='Use name = "compose", or Flower\'s '
+            f"{', '.join(kind.__name__ for kind in AVERAGING)}.",
+        )
+    elif options.get("weighted_by_key", "num-examples") != "num-examples":
+        raise FedmodelError(
+            f"{SEEN}, weighted by records, so `weighted_by_key` has no effect",
+            where=source.where("strategy", "weighted_by_key"),
+            fix="Drop it.",
+        )
 
 
 def _check_compose(options: dict[str, Any], source: Source) -> None:

@@ -46,10 +46,8 @@ class Trained:
         return [row for row in range(len(self.delta)) if row not in self.failures]
 
 
-def train_cohort(
-    behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"], *, threads: int = 1
-) -> Trained:
-    """Let the behaviour train the cohort from the global model.
+def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> Trained:
+    """Let the behaviour train the cohort from the global model, on the cohort's threads.
 
     1. Split the clients so that each thread has a part, and a part's parameters and gradients stay
        under `COHORT_BYTES`. A client's draws do not depend on its company.
@@ -59,6 +57,7 @@ def train_cohort(
     Raises:
         RunFailed: the behaviour returns another shape, or draws noise that no accountant covers.
     """
+    threads = cohort.threads
     most = max(1, COHORT_BYTES // (4 * cohort.model.size * COPIES))
     number = -(-cohort.size // most)
     # A thread with little to compute would spend its time on the way to it: clients of small models
@@ -68,8 +67,10 @@ def train_cohort(
     if flops > threads * STEP_FLOPS:
         number = min(cohort.size, -(-number // threads) * threads)
         spread = min(threads, number)
-    cohort = replace(cohort, threads=threads // spread)
-    parts = list(cohort.parts(clients=-(-cohort.size // number)))
+        cohort = replace(cohort, threads=threads // spread)
+    parts = [cohort]
+    if number > 1:
+        parts = list(cohort.parts(clients=-(-cohort.size // number)))
 
     def train(part: Cohort) -> Trained:
         return _train_part(behaviour, part, start)

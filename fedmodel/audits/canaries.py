@@ -20,7 +20,7 @@ from fedmodel.audits.guessing import Bound, best_bound, standardised
 from fedmodel.audits.planting import GradientCanaries, RecordCanaries, coins, mislabelled
 from fedmodel.audits.watching import log_odds
 from fedmodel.cohort import Cohort
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.experiment import Experiment
 from fedmodel.privacy.accounting import epsilon_of_clients
 from fedmodel.randomness import SERVER, stream
@@ -53,7 +53,8 @@ def canaries(
 
     A delta lets that share of canaries be given away outright, so there are at most 1 / (10 delta)
     canaries in all. So the test is at a small `delta` (default 1e-5, or the experiment's where
-    that is smaller), for which the accountant gives an epsilon as for any other.
+    that is smaller), for which the accountant gives an epsilon as for any other. A figure that is
+    `claimed` holds at the experiment's delta, unless another is given.
 
     Each client trains in as many rounds as it planned for. Plain averaging stands in for the
     strategy: what a server does with updates changes no guarantee. The bound is held against
@@ -66,27 +67,28 @@ def canaries(
         FedmodelError: no client has room for a canary.
     """
     built, config = experiment.built, experiment.config
-    private = config.privacy is not None
     rounds = config.rounds
     if config.privacy is not None:
         rounds = config.privacy.participations or config.rounds
-    delta = delta or min(DELTA, config.privacy.delta if config.privacy else DELTA)
+    stated = config.privacy.delta if config.privacy else DELTA
+    delta = delta or (stated if claimed else min(DELTA, stated))
     most = max(1, int(1 / (10 * delta)) // built.data.num_clients)  # canaries at each client
     accountant = config.privacy.accountant if config.privacy else "prv"
     found: dict[str, Scored] = {}
     notes = []
-    if private:
-        experiment.say("canaries: in gradients")
-        white = white_box(built.workload, rounds=rounds, number=min(gradients, most))
-        if white is None:
-            notes.append(
-                f"{config.client.name} does not take its gradients from "
-                "`cohort.clipped_gradient_sum`, so no canary could be planted among them."
-            )
-        else:
-            found["white-box"] = white
+    experiment.say("canaries: in gradients")
+    white = white_box(built.workload, rounds=rounds, number=min(gradients, most))
+    if white is not None:
+        found["white-box"] = white
     else:
-        notes.append("Without noise every gradient is seen as it is: there is no epsilon to test.")
+        notes.append(
+            f"{config.client.name} does not take its gradients from `cohort.clipped_gradient_sum` or "
+            "`cohort.mean_gradient`, so no canary could be planted among them."
+        )
+    if config.privacy is None:
+        notes.append(
+            "Without clipping no gradient is the largest: white-box canaries have the norm 1."
+        )
     experiment.say("canaries: in records")
     found["black-box"] = black_box(built.workload, rounds=rounds, share=records, most=most)
     bounds = {
@@ -166,9 +168,10 @@ def white_box(work: Workload, *, rounds: int, number: int) -> Scored | None:
         update = (trained.delta - expected.delta)[:, planted["coordinates"]]
         score -= update.double().cpu().numpy()  # training goes against gradients
         steps += trained.noise_steps
-    if (planted["used"] != steps).any():
+    planned = rounds * work.training.num_steps
+    if (planted["used"] < planned).any():
         return None
-    trains = np.flatnonzero(steps)
+    trains = np.flatnonzero(planned)
     client = np.repeat(trains, width)
     return Scored(
         standardised(score[trains].ravel(), client),
@@ -241,6 +244,12 @@ def _train(
     start = work.model.initial.to(work.device)
     for round in range(1, rounds + 1):
         trained = train_cohort(work.behaviour, cohort(round), start)
+        for client, why in trained.failures.items():
+            raise RunFailed(
+                f"a client failed in round {round} of the audit",
+                where=f"client {work.data.clients[client]}: {why}",
+                fix="Mend the cause: an audit needs every client.",
+            )
         yield start, trained, round
         start = _averaged(start, trained, work)
 

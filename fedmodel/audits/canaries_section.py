@@ -39,7 +39,7 @@ def section(
         "Canaries were planted among the training records of every client, each by the toss of a "
         "fair coin. Whoever sees what was released guesses the coins. Private training makes "
         "guessing hard, so right guesses bound ε from below; the accountant bounds it from above. "
-        f"The bound fails with a chance of at most {write(significance, 'percent')}.",
+        f"The bound fails with a chance of at most {100 * significance:g}%.",
         f"At δ = {delta:g}, ε is at least {lower:.3g}; the accountant says at most {write(upper)}. "
         + verdict,
         Table(

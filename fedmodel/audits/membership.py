@@ -268,8 +268,8 @@ def _notes(experiment: Experiment, vector: torch.Tensor, trained_on: np.ndarray)
     few = int((~trained_on).sum())
     if few < 10 / min(RATES):
         notes.append(
-            f"{few} records were not trained on. A false positive rate is reported where it stands on "
-            "10 of them at least."
+            f"Only {few} records were not trained on: of this run, small false positive rates are not "
+            "measurable."
         )
     return notes
 

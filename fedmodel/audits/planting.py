@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from fedmodel.cohort import Batch, Cohort
@@ -18,10 +19,11 @@ __all__ = ["GradientCanaries", "RecordCanaries", "coins", "mislabelled"]
 
 @dataclass(frozen=True)
 class GradientCanaries(Cohort):
-    """A cohort with canaries that are gradients: one coordinate each, with the norm `clip`.
+    """A cohort with canaries that are gradients: one coordinate each, with the norm `clip`, or 1.
 
-    A canary is drawn into a batch as any record is. No record can weigh more than it does, and no
-    two canaries stand in each other's way (Steinke et al., NeurIPS 2023, section 6, "Dirac").
+    A canary is drawn into a batch as a record is by Poisson sampling. No record can weigh more than
+    it does under a clip, and no two canaries stand in each other's way (Steinke et al., NeurIPS
+    2023, section 6, "Dirac").
     """
 
     inside: Bool[np.ndarray, "N C"] = field(kw_only=True)  # by client number
@@ -29,22 +31,25 @@ class GradientCanaries(Cohort):
     used: Int[np.ndarray, " N"] = field(kw_only=True)  # steps in which they took part; counted here
 
     def poisson_batch(self, step: int) -> Batch:
-        """Records as ever; and which canaries are drawn with them."""
-        drawn = uniforms(self._keys("canaries"), len(self.coordinates), step=step)
-        there = (drawn < self.sample_rate[:, None]) & self.inside[self.clients]
-        there &= (step < self.num_steps)[:, None]
-        self.__dict__["_drawn"] = there, step < self.num_steps
-        return super().poisson_batch(step)
+        """Records as ever; and the gradients of the canaries that are drawn with them."""
+        return replace(super().poisson_batch(step), planted=self._planted(step))
 
-    def planted(self) -> Float[Tensor, "K d"] | None:
-        """The gradients of the canaries drawn last, in units of the clip; None before the first draw."""
-        if "_drawn" not in self.__dict__:
-            return None
-        there, active = self.__dict__["_drawn"]
-        self.used[self.clients] += active
-        total = torch.zeros(self.size, self.model.size, device=self.device)
-        total[:, torch.from_numpy(self.coordinates)] = torch.from_numpy(there).to(total)
-        return total
+    def shuffled_batch(self, step: int) -> Batch:
+        """Records as ever; and the gradients of the canaries that are drawn with them."""
+        return replace(super().shuffled_batch(step), planted=self._planted(step))
+
+    def _planted(self, step: int) -> Callable[[], Tensor]:
+        active = step < self.num_steps
+        drawn = uniforms(self._keys("canaries"), len(self.coordinates), step=step)
+        there = (drawn < self.sample_rate[:, None]) & self.inside[self.clients] & active[:, None]
+
+        def planted() -> Tensor:
+            self.used[self.clients] += active
+            total = torch.zeros(self.size, self.model.size, device=self.device)
+            total[:, torch.from_numpy(self.coordinates)] = torch.from_numpy(there).to(total)
+            return total
+
+        return planted
 
 
 @dataclass(frozen=True)

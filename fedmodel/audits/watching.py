@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fedmodel.apps import CohortApp
-from fedmodel.build import plan_training
 from fedmodel.cohort import FlatModel
 from fedmodel.experiment import Experiment
 from fedmodel.grids.inline import InlineGrid
 from fedmodel.grids.local import FIRST_NODE
 from fedmodel.messages import Replies
+from fedmodel.planning import plan_training
 from fedmodel.randomness import SERVER, stream
 from fedmodel.rounds import State, rounds
 from fedmodel.types import FederatedData
@@ -68,7 +68,9 @@ def watch(
     global models, or the last models that its own client sent.
     """
     built, config = experiment.built, experiment.config
-    training, plans = plan_training(config, built.workload.behaviour, data)
+    targets = built.plans.target if built.plans else np.array([np.inf])
+    known = targets if np.isfinite(targets).all() else None
+    training, plans = plan_training(config, built.workload.behaviour, data, targets=known)
     work = replace(
         built.workload,
         data=data,

@@ -21,11 +21,11 @@ def shuffled(
     num_steps: Numbers,
     *,
     width: int,
-    step: int,
-) -> Int64[np.ndarray, "K B"]:
-    """The next `width` records of each client's order in the step's epoch; none after its last step."""
-    records = np.empty((len(sizes), max(1, min(width, orders.shape[2]))), np.int64)
-    _take_shuffled(orders, sizes, num_steps, width, step, records)
+    steps: range,
+) -> Int64[np.ndarray, "S K B"]:
+    """The next `width` records of each client's order in each step's epoch; none after its last step."""
+    records = np.empty((len(steps), len(sizes), max(1, min(width, orders.shape[2]))), np.int64)
+    _take_shuffled(orders, sizes, num_steps, width, steps.start, records)
     return records
 
 
@@ -54,13 +54,15 @@ def rows_of(
 
 
 @compiled
-def _take_shuffled(orders, sizes, num_steps, width, step, records):
-    for k in range(len(sizes)):
-        each = max(1, (sizes[k] + width - 1) // width)  # steps an epoch
-        epoch, start = step // each, step % each * width
-        for slot in range(records.shape[1]):
-            there = step < num_steps[k] and start + slot < sizes[k]
-            records[k, slot] = orders[epoch, k, start + slot] if there else -1
+def _take_shuffled(orders, sizes, num_steps, width, begin, records):
+    for place in range(len(records)):
+        step = begin + place
+        for k in range(len(sizes)):
+            each = max(1, (sizes[k] + width - 1) // width)  # steps an epoch
+            epoch, start = step // each, step % each * width
+            for slot in range(records.shape[2]):
+                there = step < num_steps[k] and start + slot < sizes[k]
+                records[place, k, slot] = orders[epoch, k, start + slot] if there else -1
 
 
 @compiled

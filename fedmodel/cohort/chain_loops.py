@@ -233,19 +233,27 @@ def train(
                 if number:
                     _square(table, mine, squared[:number])
                 for r in range(number):
-                    norm = np.sqrt(squared[r].sum())
-                    factors[r] = min(one, clip / norm) if norm > 0 else one
+                    norm = one * 0
+                    for layer in range(len(table)):
+                        norm += squared[r, 0, layer] * (table[layer, 3] >= 0) + squared[r, 1, layer]
+                    factor = min(one, clip / np.sqrt(norm)) if norm > 0 else one
+                    for layer in range(len(table)):
+                        factors[r, layer] = factor
                 _add(table, mine, factors[:number], total)
-                if noise_scale[k] > 0:
+                share, scale = one / divisor[k], noise_scale[k]
+                if scale > 0:
+                    drawn = noise[step, k]
                     for i in range(len(total)):
-                        total[i] += noise_scale[k] * noise[step, k, i]
-                for i in range(len(total)):
-                    total[i] /= divisor[k]
+                        total[i] = (total[i] + scale * drawn[i]) * share
+                else:
+                    for i in range(len(total)):
+                        total[i] *= share
             else:
                 factors[:number] = one / max(number, 1)
                 _add(table, mine, factors[:number], total)
-            for i in range(len(total)):
-                total[i] += proximal * (own[i] - start[i]) + decay * own[i]
+            if proximal > 0 or decay > 0:
+                for i in range(len(total)):
+                    total[i] += proximal * (own[i] - start[i]) + decay * own[i]
             if momentum > 0:
                 for i in range(len(total)):
                     velocity[k, i] = momentum * velocity[k, i] + total[i]

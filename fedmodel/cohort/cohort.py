@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,8 @@ class Batch:
     present: Bool[Tensor, "K B"]
     keys: Int[Tensor, "K B"]  # each record's key in this step, for dropout
     active: Float[Tensor, "K 1"]  # 1 while the client still has steps to take, else 0
+    # Gradients [K, d] to add to those of the records, in units of the clip: only in an audit.
+    planted: Callable[[], Tensor] | None = None
 
     def part(self, clients: slice, records: slice) -> Batch:
         """Some clients' and some slots' share of the batch."""
@@ -131,14 +133,14 @@ class Cohort:
 
     def shuffled_batch(self, step: int) -> Batch:
         """The next `batch_size` records in an order shuffled anew each epoch (the last batch is shorter)."""
-        return self._batch(self.shuffled_records(step), step)
+        return self._batch(self.shuffled_records(range(step, step + 1))[0], step)
 
-    def shuffled_records(self, step: int) -> Int[np.ndarray, "K B"]:
-        """The numbers of those records within their client; -1 for none."""
+    def shuffled_records(self, steps: range) -> Int[np.ndarray, "S K B"]:
+        """The numbers of those records within their client, for several steps; -1 for none."""
         width = self.training.batch_size
-        last = int((step // np.maximum(-(-self.sizes // width), 1)).max())  # epoch of any client
-        orders = self._orders(last)
-        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, step=step)
+        fewest = max(1, -(-int(self.sizes.min()) // width))  # steps of an epoch
+        orders = self._orders((steps.stop - 1) // fewest)
+        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, steps=steps)
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
@@ -165,10 +167,6 @@ class Cohort:
             return
         keys = self._keys("noise")
         randomness.normals_of_steps(keys, steps, out=out, threads=self.threads)
-
-    def planted(self) -> Float[Tensor, "K d"] | None:
-        """Gradients to add to those of the batch, in units of the clip: none, except in an audit."""
-        return None
 
     def note_loss(self, loss: Float[Tensor, " K"], number: Int[Tensor, " K"]) -> None:
         """Add to the clients' training loss: summed loss over so many records."""

@@ -55,15 +55,10 @@ def fused_sgd(
     divisor = cohort.expected_batch_size.to(local).numpy()
     loss, met = np.zeros(cohort.size, moved.dtype), np.zeros(cohort.size, np.int64)
     noisy = private and bool(cohort.noise_multiplier.any())
-    size = max(1, NOISE_BYTES // moved.nbytes) if noisy else len(steps)
+    size = max(1, NOISE_BYTES // moved.nbytes if noisy else len(steps))
     for begin in range(0, len(steps), size):
         part = steps[begin : begin + size]
-        records = _stacked(
-            [
-                cohort.poisson_records(step) if private else cohort.shuffled_records(step)
-                for step in part
-            ]
-        )
+        records = _poisson(cohort, part) if private else cohort.shuffled_records(part)
         noise = np.empty((len(part), *moved.shape) if noisy else (1, 1, 1), np.float32)
         if noisy:
             cohort.draw_normals(part, noise)
@@ -95,10 +90,11 @@ def _train(arguments: tuple[Any, ...], clients: slice) -> None:
     loops.train((clients.start, clients.stop), *arguments)
 
 
-def _stacked(parts: list[np.ndarray]) -> np.ndarray:
-    """Steps of different widths as one array ``[S, K, B]``; -1 where there is no record."""
+def _poisson(cohort: Cohort, steps: range) -> np.ndarray:
+    """Each step's batch, of whatever width, as one array ``[S, K, B]``; -1 where there is no record."""
+    parts = [cohort.poisson_records(step) for step in steps]
     width = max(part.shape[1] for part in parts)
-    out = np.full((len(parts), len(parts[0]), width), -1, np.int64)
+    out = np.full((len(parts), cohort.size, width), -1, np.int64)
     for place, part in zip(out, parts):
         place[:, : part.shape[1]] = part
     return out

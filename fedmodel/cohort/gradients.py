@@ -54,7 +54,7 @@ def mean_gradient(
     weight = number.clamp(min=1).to(local.dtype).reciprocal_()
     mean, loss = loss_sum_gradient(cohort.model, local, batch, weight=weight)
     cohort.note_loss(loss, number)
-    return mean
+    return mean if batch.planted is None else mean.add_(batch.planted() * weight[:, None])
 
 
 def clipped_gradient_sum(
@@ -71,8 +71,7 @@ def clipped_gradient_sum(
     Algorithm 1), in every `style` of `record_factors`. An infinite `clip` gives the plain sum.
     """
     total = _clipped_gradient_sum(cohort.model, local, batch, clip, style)
-    planted = cohort.planted()
-    return total if planted is None else total.add_(planted, alpha=clip)
+    return total if batch.planted is None else total.add_(batch.planted(), alpha=clip)
 
 
 def _clipped_gradient_sum(
@@ -85,7 +84,7 @@ def _clipped_gradient_sum(
             return kernel.clipped_gradient_sum(local, batch, clip=clip, style=style)
         except NotStacked as reason:
             _give_up(model, local, reason)
-    return clipped_gradient_sum(cohort, local, batch, clip=clip, style=style)
+    return _clipped_gradient_sum(model, local, batch, clip, style)
 
 
 def loss_sum_gradient(

@@ -32,6 +32,7 @@ def records_of(
     text: str | None,
     max_tokens: int,
     buckets: int,
+    epsilon: str | None = None,
 ) -> Records:
     """Check the columns that the options name, and give each its part."""
     where = str(path)
@@ -39,11 +40,12 @@ def records_of(
     used = [(role, name) for role, name in roles.items() if name is not None]
     used += [("sensitive", name) for name in sensitive]
     used += [("features", name) for name in features or ()]
+    used += [("epsilon_column", epsilon)] if epsilon is not None else []
     for role, name in used:
         if name not in frame.columns:
             raise FedmodelError(
                 f"{path.name} has no column {name!r}",
-                where=f"[data] {role}",
+                where=f"[{'privacy' if role == 'epsilon_column' else 'data'}] {role}",
                 fix=nearest(name, map(str, frame.columns), what="it has"),
             )
     taken = {name: role for role, name in roles.items() if name is not None}
@@ -72,7 +74,11 @@ def records_of(
             where="[data] features",
             fix="Choose one: a model reads one.",
         )
-    names = list(features) if features is not None else [n for n in frame if n not in taken]
+    names = (
+        list(features)
+        if features is not None
+        else [n for n in frame if n not in taken and n != epsilon]
+    )
     return Records(
         card=Card(name=path.name, title=path.stem, source=path.name, licence="the user's own"),
         label=_label(frame[label], positive, where=where),
@@ -83,6 +89,7 @@ def records_of(
         split=None if split is None else _split(frame[split], where=where),
         max_tokens=max_tokens,
         buckets=buckets,
+        epsilon=None if epsilon is None else frame[epsilon],
     )
 
 

@@ -36,6 +36,7 @@ class Records:
     sensitive: pd.DataFrame = field(default_factory=pd.DataFrame)  # one categorical an attribute
     clients: pd.Series | None = None  # natural client of each record
     split: pd.Series | None = None  # "train", "validation" or "test" of each record
+    epsilon: pd.Series | None = None  # the privacy loss that each record's person agreed to
     ranges: Mapping[str, Range] = field(default_factory=dict)
     max_tokens: int = 64  # texts only: tokens kept of each record
     buckets: int = 8192  # texts only: size of the hashed vocabulary
@@ -50,7 +51,7 @@ class Records:
             raise self._error(f"lacks the label of {missing} records", "Leave these records out.")
         if len(self.classes) < 2:
             raise self._error(f"has only one class, {self.classes[0]!r}")
-        for name in ("features", "text", "sensitive", "clients", "split"):
+        for name in ("features", "text", "sensitive", "clients", "split", "epsilon"):
             part = getattr(self, name)
             if part is None or (name == "sensitive" and part.empty):
                 continue

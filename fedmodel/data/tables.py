@@ -31,6 +31,7 @@ def csv(
     buckets: int = 8192,
     separator: str = ",",
     missing: tuple[str, ...] = (),
+    epsilon_column: str | None = None,
 ) -> Records:
     """A CSV file with one record a line and a header, in UTF-8; may be compressed (.gz, .zip).
 
@@ -48,6 +49,7 @@ def csv(
             `buckets`; the first `max_tokens` of a record count.
         separator: what stands between two columns.
         missing: words that mean "no value" beside an empty cell, NA, NaN, None and null.
+        epsilon_column: `[privacy] epsilon_column`, which is then no feature.
 
     Raises:
         FedmodelError: the file or a column is not there or cannot be used as asked.
@@ -83,6 +85,7 @@ def csv(
         text=text,
         max_tokens=max_tokens,
         buckets=buckets,
+        epsilon=epsilon_column,
     )
 
 
@@ -99,6 +102,7 @@ def parquet(
     text: str | None = None,
     max_tokens: int = 64,
     buckets: int = 8192,
+    epsilon_column: str | None = None,
 ) -> Records:
     """A Parquet file with one record a row. The options are those of `csv`.
 
@@ -124,6 +128,7 @@ def parquet(
         text=text,
         max_tokens=max_tokens,
         buckets=buckets,
+        epsilon=epsilon_column,
     )
 
 

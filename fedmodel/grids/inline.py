@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
+import torch
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -28,6 +29,14 @@ class InlineGrid(LocalGrid):
         identify()
         keep_freed_memory()
         self.app, self.threads = app, threads or available_cores()
+        # Outside of training there is little to compute, and torch's own threads, once they have
+        # worked, wait in a busy loop for more: on the cores that our threads train on.
+        self._torch_threads = torch.get_num_threads()
+        if isinstance(app, AnswersCohorts):
+            torch.set_num_threads(1)
+
+    def close(self) -> None:
+        torch.set_num_threads(self._torch_threads)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -14,10 +14,11 @@ from flwr.serverapp import Grid
 from fedmodel._flower import Run, identify
 from fedmodel.messages import Replies, Request
 
-__all__ = ["FIRST_NODE", "AnswersCohorts", "LocalGrid", "context_of"]
+__all__ = ["FIRST_NODE", "SUM", "AnswersCohorts", "LocalGrid", "context_of"]
 
 # Flower keeps 0 and 1 for itself.
 FIRST_NODE = 2
+SUM = 1  # where one reply for many clients comes from
 
 
 @runtime_checkable

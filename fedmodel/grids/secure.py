@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedmodel._flower import arrays_of
 from fedmodel.errors import RunFailed
-from fedmodel.grids.local import FIRST_NODE, LocalGrid
+from fedmodel.grids.local import FIRST_NODE, SUM, LocalGrid
 from fedmodel.messages import Instructions, Replies, Request, requests
 from fedmodel.randomness import SERVER, stream
 from fedmodel.secure.answers import ANSWER, Plan
@@ -29,9 +29,7 @@ from fedmodel.secure.exchanges import (
 )
 from fedmodel.secure.server import SecureServer
 
-__all__ = ["SUM", "SecureGrid"]
-
-SUM = 1  # the node that the one reply comes from: it is no client's
+__all__ = ["SecureGrid"]
 
 Answer = TypeVar("Answer", bound=Spoken)
 

@@ -16,7 +16,7 @@ from scipy.special import bdtrc
 
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import check_accountant, check_delta
-from fedmodel.privacy.calibration import noise_for_clients
+from fedmodel.privacy.calibration import check_epsilon, noise_for_clients
 
 __all__ = [
     "Budget",
@@ -109,8 +109,8 @@ class Budget:
                 "a budget needs one of the two",
                 fix="Give epsilon to calibrate the noise, or noise_multiplier to set it.",
             )
-        if self.epsilon is not None and not self.epsilon > 0:
-            raise FedmodelError(f"epsilon={self.epsilon} is not above 0", fix="Choose one above 0.")
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon)
         if self.noise_multiplier is not None and not 0 < self.noise_multiplier < math.inf:
             raise FedmodelError(
                 f"noise_multiplier={self.noise_multiplier} is not above 0",
@@ -143,6 +143,9 @@ class ClientPlans:
     steps: Int[np.ndarray, " K"]  # a round; 0 without records
     max_steps: Int[np.ndarray, " K"]  # over the run: the limit is in steps, exactly
     expected_batch_size: Float[np.ndarray, " K"]  # q n
+    target: Float[
+        np.ndarray, " K"
+    ]  # epsilon that the noise was calibrated for; inf where it was set
     warnings: tuple[str, ...] = ()
 
 
@@ -153,22 +156,27 @@ def plan(
     batch_size: int,
     epochs: float | None = None,
     steps: int | None = None,
+    targets: ArrayLike | None = None,
 ) -> ClientPlans:
     """Plan each of K clients from its number of training records alone (an array or a tensor).
 
     With `budget.epsilon` a client gets the least noise with which `participations` rounds keep
-    to it. Raises FedmodelError where no noise does.
+    to it, or to its own of the `targets` [K], of which `budget.epsilon` is the largest. Raises
+    FedmodelError where no noise does.
     """
     count = np.asarray(sizes)
+    target = np.broadcast_to(
+        np.asarray(budget.epsilon or math.inf if targets is None else targets, dtype=np.float64),
+        count.shape,
+    )
     rate = sample_rate(count, batch_size)
     each_round = steps_per_round(count, batch_size, epochs=epochs, steps=steps)
     max_steps = budget.participations * each_round
     if budget.noise_multiplier is not None:
         noise = [budget.noise_multiplier] * len(count)
     else:
-        assert budget.epsilon is not None  # a budget has one of the two
         noise = noise_for_clients(
-            epsilon=budget.epsilon,
+            epsilon=target.tolist(),
             sample_rates=rate.tolist(),
             steps=max_steps.tolist(),
             delta=budget.delta,
@@ -181,6 +189,7 @@ def plan(
         steps=each_round,
         max_steps=max_steps,
         expected_batch_size=rate * count,
+        target=target,
         warnings=tuple(cautions(budget, count)),
     )
 

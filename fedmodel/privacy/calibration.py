@@ -8,21 +8,24 @@ from functools import lru_cache
 
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import (
+    EXACT_SETTINGS,
+    account,
     check_accountant,
     check_delta,
     check_setting,
-    epsilon_of,
 )
 from fedmodel.privacy.prv import EPSILON_ERROR
 
-__all__ = ["noise_for", "noise_for_clients"]
+__all__ = ["check_epsilon", "noise_for", "noise_for_clients"]
 
 # Noise multipliers are rungs of a ladder, 1.0005^j: a budget has one answer, whatever the search
 # starts from, and a smaller budget never gets less noise.
 RUNG = 1.0005
 LOWEST, HIGHEST = round(math.log(0.01, RUNG)), round(math.log(1e6, RUNG))
-EXACT_SETTINGS = 256  # up to so many distinct clients each get their own noise
-GRID = 1.03  # beyond, sample rates and steps are rounded up to powers of this
+GRID = (
+    1.03  # beyond 256 distinct settings, they are rounded to powers of this, or of its square, ...
+)
+MOST_SETTINGS = 600  # ... so that no more than these are left
 
 
 def noise_for(
@@ -39,65 +42,86 @@ def noise_for(
     check_delta(delta)
     check_accountant(accountant)
     check_setting(sample_rate=sample_rate, steps=steps)
+    check_epsilon(epsilon)
+    return calibrate(float(epsilon), float(sample_rate), int(steps), float(delta), accountant)
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raise FedmodelError unless epsilon is a number above 0."""
     if not epsilon > 0:
         raise FedmodelError(
             f"epsilon={epsilon} is not above 0",
             fix="Choose an epsilon above 0: 1 is strict, 10 is loose.",
         )
-    return calibrate(float(epsilon), float(sample_rate), int(steps), float(delta), accountant)
 
 
 def noise_for_clients(
     *,
-    epsilon: float,
+    epsilon: float | Sequence[float],
     sample_rates: Sequence[float],
     steps: Sequence[int],
     delta: float,
     accountant: str = "prv",
 ) -> list[float]:
-    """The noise multiplier of each of K clients, so that each keeps to epsilon.
+    """The noise multiplier of each of K clients, so that each keeps to epsilon, or to its own.
 
     Up to 256 distinct clients get `noise_for` their own settings. Of more, sample rate and steps
-    are rounded up to a grid of 3 %; as epsilon grows with both, the noise is enough, and at most
-    about 5 % more than needed.
+    are rounded up to a grid of 3 %, and a client's own epsilon down. As epsilon grows with both,
+    the noise is enough, and at most about 5 % more than needed. Where that leaves more than 600
+    settings the grid is coarser: 6 %, 12 %, ...
     """
-    settings = list(zip(map(float, sample_rates), map(int, steps), strict=True))
-    if len(set(settings)) > EXACT_SETTINGS:
-        settings = [
-            (rate, count) if not (0 < rate <= 1 and count > 0) else round_up(rate, count)
-            for rate, count in settings
-        ]
+    targets = [float(epsilon)] * len(steps) if isinstance(epsilon, int | float) else epsilon
+    settings = list(
+        zip(map(float, targets), map(float, sample_rates), map(int, steps), strict=True)
+    )
+    for target, rate, count in set(settings):
+        check_epsilon(target)
+        check_setting(sample_rate=rate, steps=count)
+    check_delta(delta)
+    check_accountant(accountant)
+    quick, grid, exact = False, GRID, settings
+    own = len({target for target, _, _ in settings}) > 1
+    while len(set(settings)) > (MOST_SETTINGS if quick else EXACT_SETTINGS):
+        settings = [on_grid(*setting, grid=grid, own=own) for setting in exact]
+        quick, grid = True, grid**2
     noise = {
-        (rate, count): noise_for(
-            epsilon=epsilon, sample_rate=rate, steps=count, delta=delta, accountant=accountant
-        )
-        for rate, count in set(settings)
+        (target, rate, count): calibrate(target, rate, count, float(delta), accountant, quick)
+        for target, rate, count in sorted(set(settings))
     }
     return [noise[setting] for setting in settings]
 
 
-def round_up(sample_rate: float, steps: int) -> tuple[float, int]:
-    """The next point of the grid at or above a setting: powers of 1.03, at most 1 for the rate."""
-    rate = GRID ** math.ceil(math.log(sample_rate, GRID) - 1e-9)
-    count = math.ceil(GRID ** math.ceil(math.log(steps, GRID) - 1e-9) - 1e-9)
-    return min(1.0, max(rate, sample_rate)), max(count, steps)
+def on_grid(
+    epsilon: float, sample_rate: float, steps: int, *, grid: float, own: bool
+) -> tuple[float, float, int]:
+    """A stricter setting of powers of `grid`: rate (at most 1) and steps go up, an own epsilon down."""
+    if not steps:
+        return 1.0, 1.0, 0
+    rate = grid ** math.ceil(math.log(sample_rate, grid) - 1e-9)
+    count = math.ceil(grid ** math.ceil(math.log(steps, grid) - 1e-9) - 1e-9)
+    target = grid ** math.floor(math.log(epsilon, grid) + 1e-9) if own else epsilon
+    return min(target, epsilon), min(1.0, max(rate, sample_rate)), max(count, steps)
 
 
 @lru_cache(maxsize=10_000)
 def calibrate(
-    epsilon: float, sample_rate: float, steps: int, delta: float, accountant: str
+    epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    accountant: str,
+    quick: bool = False,
 ) -> float:
+    """The lowest rung's noise; `quick` as in `account`. Raises FedmodelError where none is enough."""
     if steps == 0:
         return 0.0
 
     def by(name: str) -> Callable[[int], float]:
-        return lambda rung: epsilon_of(
-            sample_rate=sample_rate,
-            noise_multiplier=noise_at(rung),
-            steps=steps,
-            delta=delta,
-            accountant=name,
-        )
+        def epsilon_at(rung: int) -> float:
+            settings = ((noise_at(rung), sample_rate),)
+            return account(settings, [(steps,)], delta, name, quick=quick)[0].epsilon
+
+        return epsilon_at
 
     start, slope = 0, -1.5
     if accountant == "prv":

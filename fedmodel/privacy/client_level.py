@@ -75,6 +75,7 @@ def plan_clients(budget: Budget, *, num_clients: int, sample_rate: float = 1.0) 
         steps=np.ones(num_clients, dtype=np.int64),
         max_steps=np.full(num_clients, budget.participations),
         expected_batch_size=sample_rate * everybody,  # each client is a batch's one unit
+        target=np.full(num_clients, budget.epsilon or math.inf),
         warnings=tuple(cautions(budget, num_clients)),
     )
 

@@ -42,6 +42,10 @@ ALWAYS_OUTSIDE = (
     "The number of training records of each client is public: it sets sample rate, steps and weight.",
     "Noise is drawn in floating point, whose rounding can give away a little more (Mironov 2012).",
 )
+OWN_TARGETS = (
+    "Each client's own target of epsilon is public, as its noise tells it; where it is the smallest "
+    "value in a column, it depends on the client's records."
+)
 
 
 def statement(
@@ -64,7 +68,9 @@ def statement(
     spent = [figure.epsilon for figure in trained]
     accountants = dict(sorted(Counter(figure.accountant for figure in trained).items()))
     noise = plans.noise_multiplier[plans.steps > 0]
-    left_out = list(dict.fromkeys((*ALWAYS_OUTSIDE, *outside)))
+    targets = plans.target[plans.steps > 0].tolist() if budget.epsilon else []
+    own = [OWN_TARGETS] if len(set(targets)) > 1 else []
+    left_out = list(dict.fromkeys((*ALWAYS_OUTSIDE, *own, *outside)))
     return {
         "mode": "noise at each client",
         "unit": UNIT,
@@ -74,7 +80,8 @@ def statement(
         "delta": budget.delta,
         "clip": budget.clip,
         "clipping": clipping,
-        "target_epsilon": budget.epsilon,
+        "target_epsilon": budget.epsilon,  # the largest, where clients have their own
+        "targets": spread_of(targets),
         "noise_multiplier": {"min": float(noise.min()), "max": float(noise.max())}
         if len(noise)
         else None,
@@ -100,10 +107,30 @@ def statement(
             amount(spent, idle=len(figures) - len(spent), delta=budget.delta),
             accounted(accountants, asked=budget.accountant),
             NOISE[budget.noise],
+            *planned(targets),
             f"Each client planned for {count(budget.participations, 'round')}; "
             f"{count(declined, 'client')} had spent the budget before the run ended and declined.",
         ],
     }
+
+
+def planned(targets: Sequence[float]) -> list[str]:
+    """What the noise was calibrated for."""
+    if not targets:
+        return []
+    if len(set(targets)) == 1:
+        return [f"Noise was calibrated for epsilon = {targets[0]:.3g} at each client."]
+    return [
+        f"Each client has its own target of epsilon, for which its noise was calibrated: from "
+        f"{min(targets):.3g} to {max(targets):.3g}, {median(targets):.3g} at the median."
+    ]
+
+
+def spread_of(values: Sequence[float]) -> dict[str, float] | None:
+    """Least, median and largest; None of nothing."""
+    if not values:
+        return None
+    return {"min": min(values), "median": median(values), "max": max(values)}
 
 
 def amount(spent: Sequence[float], *, idle: int, delta: float) -> str:

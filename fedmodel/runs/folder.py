@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,26 @@ class RunFolder:
             self.write_table(f"state/metrics-{finished.number:05}.parquet", metrics)
         with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(_entry(finished, extra)) + "\n")
+        self.write_state(state)
+        self.states.gather(state.number)
+
+    def write_state(self, state: State) -> None:
+        """Write what a state says of clients, then the rest of it, each in one step."""
         self.states.add(state.number, state.clients)
         with whole(self.path / "state" / "state.pkl") as file:
             file.write_bytes(pickle.dumps(replace(state, clients={})))
-        self.states.gather(state.number)
+
+    def write_begun(self, number: int, clients: Sequence[int]) -> None:
+        """Note before a round who is asked to train in it: it may be cut off."""
+        self.write("state/begun.json", json.dumps({"round": number, "clients": list(clients)}))
+
+    def cut_off(self, number: int) -> list[int]:
+        """Who was asked to train in the round after `number`, if it began and was cut off."""
+        file = self.path / "state" / "begun.json"
+        if not file.is_file():
+            return []
+        begun = json.loads(file.read_text(encoding="utf-8"))
+        return begun["clients"] if begun["round"] == number + 1 else []
 
     def latest_state(self) -> State | None:
         """The state after the last finished round."""

@@ -12,11 +12,12 @@ from fedmodel.grids.local import FIRST_NODE
 from fedmodel.privacy.accounting import Figure, epsilon_of_clients
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.client_level import sensitivity
-from fedmodel.privacy.ledger import Ledger
 from fedmodel.rounds import Finished
+from fedmodel.runs.history import ledger_of
 
 __all__ = ["Spending"]
 
+EXACT_ROWS = 50_000  # with more of them, rounds before the last have RDP's bound
 COLUMNS = ("round", "client", "epsilon", "delta", "accountant")
 
 
@@ -29,20 +30,28 @@ class Spending:
         self.central = plans is not None and plans.budget.mode == "central"
         self.steps = [0] * num_clients
         self.changes: dict[int, Mapping[int, int]] = {}  # by round: new steps, by client
+        self._since: dict[int, int] = {}  # charged between two rounds: the next one tells
         self._known: dict[tuple[int, int], float] = {}
 
-    def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Go on from what the run folder says of earlier rounds."""
+    def restore(
+        self, entries: Iterable[Mapping[str, Any]], states: Mapping[int, RecordDict]
+    ) -> None:
+        """Go on from what the run folder says of earlier rounds; a ledger may have been charged since."""
         for entry in entries:
             self._take(entry["round"], {int(k): v for k, v in entry.get("steps", {}).items()})
+        if self.plans is not None and not self.central:
+            for node in states:
+                client = node - FIRST_NODE
+                steps = ledger_of(states, client).steps
+                if steps > self.steps[client]:
+                    self.steps[client] = self._since[client] = steps
 
     def note(self, finished: Finished, states: Mapping[int, RecordDict]) -> dict[str, int]:
-        """Read the ledgers of those that trained; the steps each has taken so far, by client."""
+        """Read the ledgers of those that trained or failed; the steps each has taken so far, by client."""
         charged = {}
         if self.plans is not None and not self.central:
-            for client in finished.trained:
-                ledger = Ledger.from_record(states[client + FIRST_NODE].config_records["privacy"])
-                charged[client] = ledger.steps
+            for client in (*finished.trained, *finished.failed):
+                charged[client] = ledger_of(states, client).steps
         self._take(finished.number, charged)
         return {str(client): steps for client, steps in charged.items()}
 
@@ -53,10 +62,8 @@ class Spending:
             return pd.Series(dtype=float)
         wanted = [(client, steps) for client, steps in enumerate(self.steps)]
         new = [pair for pair in wanted if pair not in self._known]
-        figures = self._figures([self._history(*pair) for pair in new], accountant="rdp")
-        limit = self.plans.budget.epsilon or float("inf")
-        bounds = [min(figure.epsilon, limit) for figure in figures]
-        self._known.update(zip(new, bounds))
+        figures = self._of(new, "rdp")
+        self._known.update((pair, figure.epsilon) for pair, figure in zip(new, figures))
         return pd.Series([self._known[pair] for pair in wanted], index=list(names), name="epsilon")
 
     def table(self, names: Sequence[str]) -> tuple[pd.DataFrame, list[Figure]]:
@@ -65,12 +72,20 @@ class Spending:
             return pd.DataFrame({column: [] for column in COLUMNS}), []
         rounds = sorted(number for number in self.changes if number > 0)
         keys = [(number, client) for number in rounds for client in range(len(names))]
-        histories, steps = [], [0] * len(names)
+        pairs, steps = [], [0] * len(names)
         for number in rounds:
             steps = self._changed(steps, number)
-            histories += [self._history(client, taken) for client, taken in enumerate(steps)]
-        histories += [self._history(client, taken) for client, taken in enumerate(self.steps)]
-        figures = self._figures(histories, accountant=self.plans.budget.accountant)
+            pairs += list(enumerate(steps))
+        ends, accountant = list(enumerate(self.steps)), self.plans.budget.accountant
+        if accountant != "prv" or len(pairs) <= EXACT_ROWS:
+            figures = self._of(pairs + ends, accountant)
+        else:  # what a client has spent by a round is at most what it has spent by the last one
+            last = self._of(ends, accountant)
+            figures = [
+                last[client] if steps == self.steps[client] else min(figure, last[client])
+                for (client, steps), figure in zip(pairs, self._of(pairs, "rdp"))
+            ]
+            figures += last
         table = pd.DataFrame(
             {
                 "round": [number for number, _ in keys],
@@ -83,7 +98,7 @@ class Spending:
         return table, figures[len(keys) :]
 
     def _take(self, number: int, charged: Mapping[int, int]) -> None:
-        self.changes[number] = charged
+        self.changes[number], self._since = {**self._since, **charged}, {}
         self.steps = self._changed(self.steps, number)
 
     def _changed(self, steps: list[int], number: int) -> list[int]:
@@ -94,13 +109,24 @@ class Spending:
             steps[client] = taken
         return steps
 
+    def _bounded(self, client: int, steps: int, figure: Figure) -> Figure:
+        """The figure, or the target where that is smaller: noise was calibrated for `max_steps`."""
+        assert self.plans is not None
+        if steps > self.plans.max_steps[client] or figure.accountant == "gdp":
+            return figure
+        return figure._replace(epsilon=min(figure.epsilon, float(self.plans.target[client])))
+
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
         noise = float(self.plans.noise_multiplier[client]) / sensitivity(self.plans.budget)
         return [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
 
-    def _figures(self, histories: list[Any], *, accountant: str) -> list[Figure]:
+    def _of(self, pairs: Sequence[tuple[int, int]], accountant: str) -> list[Figure]:
+        """The figure of each client after so many steps."""
         assert self.plans is not None
-        if not histories:
+        if not pairs:
             return []
-        return epsilon_of_clients(histories, delta=self.plans.budget.delta, accountant=accountant)
+        histories = [self._history(*pair) for pair in pairs]
+        delta = self.plans.budget.delta
+        figures = epsilon_of_clients(histories, delta=delta, accountant=accountant)
+        return [self._bounded(*pair, figure) for pair, figure in zip(pairs, figures)]

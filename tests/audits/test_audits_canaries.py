@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from audits.conftest import federation, workload
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.opacus import opacus_dp_sgd
 from fedmodel.clients.sgd import sgd
 from fedmodel.cohort import clipped_gradient_sum
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.experiment import Experiment
 from fedmodel.privacy import epsilon_of, noise_for
 from fedmodel.privacy.audit import epsilon_lower_bound
@@ -153,22 +152,33 @@ CONFIG = {
 
 
 def test_a_claim_that_is_too_small_is_refuted_and_the_page_says_so():
-    experiment = Experiment.read(CONFIG)
-    torch.manual_seed(1)
-    found = canaries(experiment, claimed=0.5)
+    found = canaries(Experiment.read(CONFIG), claimed=0.5, delta=1e-5)
     assert found.figures["epsilon_lower"] > 0.5
     assert found.figures["refuted"] == 1
     assert found.figures["epsilon_lower"] <= found.figures["epsilon_upper"]
     assert "refuted" in found.notes[0]
     assert any("The audit refutes the claim of" in str(block) for block in found.section.blocks)
-    again = canaries(Experiment.read(CONFIG), claimed=0.5)
+    again = canaries(Experiment.read(CONFIG), claimed=0.5, delta=1e-5)
     assert again.figures == found.figures
 
 
-def test_without_noise_nothing_is_claimed():
-    config = {**CONFIG, "client": {"name": "sgd", "learning_rate": 0.3}}
+def test_a_claim_holds_at_the_experiments_delta():
+    assert canaries(Experiment.read(CONFIG), claimed=9.0).figures["delta"] == 1e-3
+    assert canaries(Experiment.read(CONFIG)).figures["delta"] == 1e-5
+
+
+def test_without_noise_everything_is_seen_and_nothing_is_claimed():
+    config = {**CONFIG, "model": {"name": "mlp"}, "client": {"name": "sgd", "learning_rate": 0.3}}
     del config["privacy"]
     found = canaries(Experiment.read(config))
-    assert math.isnan(found.figures["epsilon_lower_white_box"])
+    assert found.figures["epsilon_lower_white_box"] > 2
     assert math.isinf(found.figures["epsilon_upper"])
     assert found.figures["refuted"] == 0
+    assert any("Nothing was claimed" in str(block) for block in found.section.blocks)
+
+
+def test_a_client_that_fails_ends_the_audit():
+    work = workload(federation(), noise=1.0, behaviour=dp_sgd(learning_rate=1e39, batch_size=4))
+    with pytest.raises(RunFailed, match="failed in round 1") as raised:
+        white_box(work, rounds=3, number=5)
+    assert raised.value.where.startswith("client a: ")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,10 +152,8 @@ def test_label_skew_by_hand(make_records):
     assert label_skew(data, "test")["total_variation"].isna().all()
 
 
-def test_two_hundred_clients_of_adult_in_a_second_or_two():
-    start = time.perf_counter()
+def test_two_hundred_clients_of_adult():
     records = adult()
     data = federate(records, dirichlet(records, clients=200, alpha=0.3, seed=7), seed=7)
     assert data.num_clients == 200 and len(data.y) == 32_561
     assert (data.sizes("train") >= 1).all()
-    assert time.perf_counter() - start < 10  # 0.4 s on a quiet machine

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from dataclasses import replace
 
@@ -327,7 +326,7 @@ def test_counts_of_other_data_are_refused():
         metric_rows(counts, data=data, round=0, split="test", model="global")
 
 
-def test_a_thousand_clients_take_a_moment():
+def test_a_thousand_clients_have_rows_each():
     generator = torch.Generator().manual_seed(0)
     attributes = {"sex": SEX, "age": tuple("abcde")}
     data = federation([], [], np.zeros((0, 2), dtype=int), attributes, num_clients=1000)
@@ -336,9 +335,5 @@ def test_a_thousand_clients_take_a_moment():
         loss=torch.rand(1000, generator=generator, dtype=torch.float64),
         histogram=torch.randint(0, 2, (1000, 2, 1024), generator=generator),
     )
-    seconds = []
-    for _ in range(5):
-        start = time.process_time()
-        metric_rows(counts, data=data, round=0, split="test", model="global")
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.1
+    table = metric_rows(counts, data=data, round=0, split="test", model="global")
+    assert table[table.scope == "client"].key.nunique() == 1000

@@ -106,10 +106,28 @@ def test_many_distinct_clients_get_enough_and_little_more(monkeypatch):
 
 
 @given(rate=st.floats(1e-6, 1), steps=st.integers(1, 10**6))
-def test_the_grid_rounds_up(rate, steps):
-    coarse_rate, coarse_steps = calibration.round_up(rate, steps)
+def test_the_grid_is_on_the_safe_side(rate, steps):
+    epsilon, coarse_rate, coarse_steps = calibration.on_grid(3.0, rate, steps, grid=1.03, own=True)
+    assert 3.0 / 1.0301 <= epsilon <= 3.0
     assert rate <= coarse_rate <= min(1, rate * 1.0301)
     assert steps <= coarse_steps < steps * 1.03 + 1
+
+
+def test_each_client_may_have_its_own_epsilon(monkeypatch):
+    sizes = [40 + 7 * k for k in range(60)]
+    rates, steps = clients(sizes)
+    targets = [1.0 + k % 12 / 2 for k in range(60)]
+    setting = {"sample_rates": rates, "steps": steps, "delta": 1e-5}
+    exact = noise_for_clients(epsilon=targets, **setting)
+    assert exact[3] == noise_for(epsilon=2.5, sample_rate=rates[3], steps=steps[3], delta=1e-5)
+    monkeypatch.setattr(calibration, "EXACT_SETTINGS", 20)
+    monkeypatch.setattr(calibration, "MOST_SETTINGS", 45)
+    noise = noise_for_clients(epsilon=targets, **setting)
+    assert len(set(noise)) <= 45
+    assert all(least <= got < 2 * least for got, least in zip(noise, exact, strict=True))
+    histories = [[(a, b, c)] for a, b, c in zip(noise, rates, steps, strict=True)]
+    for figure, target in zip(epsilon_of_clients(histories, delta=1e-5), targets, strict=True):
+        assert figure.epsilon <= target
 
 
 def test_a_client_without_records_is_no_obstacle(monkeypatch):

@@ -89,3 +89,16 @@ def test_a_run_without_training_spent_nothing(figures):
     stated = statement(PLANS, figures, declined=0)
     assert "nothing was spent" in text(stated)
     json.dumps(stated, allow_nan=False)
+
+
+def test_own_targets_are_told_with_their_spread_and_named_as_public():
+    budget = Budget(epsilon=8.0, participations=2)
+    plans = plan(budget, sizes=[40, 80, 90], batch_size=10, epochs=1, targets=[2.0, 8.0, 3.0])
+    stated = statement(plans, FIGURES[:3], declined=0)
+    assert stated["targets"] == {"min": 2.0, "median": 3.0, "max": 8.0}
+    assert "from 2 to 8, 3 at the median" in text(stated)
+    assert any("own target of epsilon is public" in line for line in stated["outside"])
+    same = statement(plan(budget, sizes=[40, 80], batch_size=10, epochs=1), FIGURES[:2], declined=0)
+    assert "calibrated for epsilon = 8 at each client" in text(same)
+    assert not any("own target" in line for line in same["outside"])
+    assert statement(PLANS, FIGURES, declined=0)["targets"] is None

@@ -35,14 +35,13 @@ def settings(work: Work) -> list[dict[str, Any]]:
 
 
 def run(work: Work, lap: Lap, *, grid: str = "inline", threads: int = 1, workers: int = 2) -> None:
-    torch.set_num_threads(threads)
     job = workload(work)
     model, data = job.model, job.data
     chosen = grid_named(
         grid,
         CohortApp(job),
         num_clients=data.num_clients,
-        workers=workers if grid == "ray" else None,
+        workers=workers if grid == "ray" else threads,
     )
     federation = Federation(
         strategy=compose(sample=work.cohort / work.population, seed=work.seed),

@@ -1,0 +1,92 @@
+"""How much each client trains in a round, and what that may cost: from sizes and configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flwr.serverapp.strategy import Strategy
+
+from fedmodel.cohort import LocalTraining
+from fedmodel.config import AdaptiveClip, Config, Targets
+from fedmodel.errors import FedmodelError
+from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
+from fedmodel.privacy.client_level import plan_clients
+from fedmodel.strategies.client_privacy import protect
+from fedmodel.types import FederatedData
+
+__all__ = ["plan_training", "protect_sums"]
+
+
+def plan_training(
+    config: Config,
+    behaviour: Any,
+    data: FederatedData,
+    *,
+    asked: float = 1.0,
+    targets: np.ndarray | None = None,
+) -> tuple[LocalTraining, ClientPlans | None]:
+    """How much each client trains, from its number of records, and within which privacy plan.
+
+    `asked` is each client's chance to be asked in a round, where that counts as protection; `targets
+    [K]` is each one's own epsilon.
+    """
+    sizes = data.sizes("train")
+    batch_size = int(getattr(behaviour, "batch_size", 32))
+    steps = getattr(behaviour, "steps", None)
+    amount: dict[str, Any] = (
+        {"steps": steps} if steps else {"epochs": getattr(behaviour, "epochs", 1.0)}
+    )
+    if config.privacy is None or config.privacy.unit == "client":
+        number = steps_per_round(sizes, batch_size, **amount)
+        training = LocalTraining(batch_size=batch_size, num_steps=np.asarray(number))
+        if config.privacy is None:
+            return training, None
+        budget = _budget(config)
+        return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
+    budget, privacy = _budget(config, targets), config.privacy
+    try:
+        plans = plan(budget, sizes=sizes, batch_size=batch_size, targets=targets, **amount)
+    except FedmodelError as error:
+        error.where = (
+            error.where or f"[privacy] epsilon{'_column' if privacy.epsilon_column else ''}"
+        )
+        raise
+    training = LocalTraining(
+        batch_size=batch_size,
+        num_steps=np.asarray(plans.steps),
+        private=True,
+        clip=budget.clip,
+        noise_multiplier=np.asarray(plans.noise_multiplier),
+        noise=budget.noise,
+    )
+    return training, plans
+
+
+def _budget(config: Config, targets: np.ndarray | None = None) -> Budget:
+    privacy = config.privacy
+    assert privacy is not None
+    clip = privacy.clip
+    epsilon = privacy.epsilon if targets is None else float(targets.max())
+    assert not isinstance(epsilon, Targets)  # there are targets then
+    return Budget(
+        epsilon=epsilon,
+        noise_multiplier=privacy.noise_multiplier,
+        delta=privacy.delta,
+        clip=clip.initial if isinstance(clip, AdaptiveClip) else clip,
+        participations=privacy.participations or config.rounds,
+        accountant=privacy.accountant,
+        noise=privacy.noise,
+        unit=privacy.unit,
+        mode=privacy.mode,
+    )
+
+
+def protect_sums(strategy: Strategy, config: Config) -> float:
+    """Let the strategy noise its sums, where the server is to; each client's chance to be asked."""
+    if config.privacy is None or config.privacy.mode != "central":
+        return 1.0
+    clip = config.privacy.clip
+    adaptive = clip if isinstance(clip, AdaptiveClip) else None
+    name = config.strategy.name
+    return protect(strategy, _budget(config), name=name, adaptive=adaptive, seed=config.seed)
