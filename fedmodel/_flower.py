@@ -55,6 +55,8 @@ class Layout:
 class _Lazy(dict[str, Any]):
     """A record's contents, made when somebody looks: `made` gives them once."""
 
+    __slots__ = ("pending",)  # a state of each of many clients holds one
+
     def __init__(self) -> None:
         super().__init__()
         self.pending = True
@@ -119,11 +121,13 @@ class _Lazy(dict[str, Any]):
         return dict(self.fill())
 
     def __reduce__(self) -> Any:
-        return dict, (dict(self.fill()),)
+        return dict, (dict(self.made() if self.pending else self),)
 
 
 class _Rows(_Lazy):
     """The named arrays of one vector."""
+
+    __slots__ = ("layout", "vector")
 
     def __init__(self, vector: Tensor, layout: Layout) -> None:
         super().__init__()
@@ -144,13 +148,18 @@ class _Rows(_Lazy):
 class _Told(_Lazy):
     """What an object says of itself, and the object as long as nobody looked."""
 
-    def __init__(self, teller: Any, say: Callable[[], Mapping[str, Any]]) -> None:
+    __slots__ = ("say", "teller")
+
+    def __init__(self, teller: Any, say: Callable[[Any], Mapping[str, Any]]) -> None:
         super().__init__()
-        self.teller, self.made = teller, say  # type: ignore[method-assign]
+        self.teller, self.say = teller, say
+
+    def made(self) -> Mapping[str, Any]:
+        return self.say(self.teller)
 
 
-def config_of(teller: Any, say: Callable[[], Mapping[str, Any]]) -> ConfigRecord:
-    """An ordinary configuration record of what `say` returns, made only if somebody reads it."""
+def config_of(teller: Any, say: Callable[[Any], Mapping[str, Any]]) -> ConfigRecord:
+    """An ordinary configuration record of what `say` tells of an object, made only if somebody reads it."""
     record = ConfigRecord()
     record.__dict__["_data"] = _Told(teller, say)
     return record

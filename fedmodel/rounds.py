@@ -14,6 +14,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import Strategy
 from jaxtyping import Bool, Float
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch import Tensor
 
 from fedmodel._flower import Layout, arrays_of, layout_of, vector_of
@@ -30,6 +31,8 @@ from fedmodel.types import Counts
 
 __all__ = ["Federation", "Finished", "State", "rounds"]
 
+_OWN = np.random.MT19937()  # what NumPy's global functions draw from during a round
+
 
 @dataclass(frozen=True)
 class State:
@@ -38,7 +41,8 @@ class State:
     number: int
     vector: Float[Tensor, " d"]
     strategy: dict[str, Any] = field(default_factory=dict)
-    clients: Mapping[int, RecordDict] = field(default_factory=dict)  # by node, all rounds so far
+    # By node. As saved after a round: those it may have changed. To go on from: all there are.
+    clients: Mapping[int, RecordDict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Federation:
     begin: Callable[[int, Sequence[int]], None] | None = None  # told the round and who is asked
 
     @property
-    def nodes(self) -> list[int]:
-        return list(self.grid.get_node_ids())
+    def nodes(self) -> Sequence[int]:
+        return self.grid.get_node_ids()
 
 
 def rounds(
@@ -116,8 +120,8 @@ def rounds(
                 counts, metrics = _evaluate(federation, number, vector)
                 finished = replace(finished, counts=counts)
         touched = [client + FIRST_NODE for client in (*finished.trained, *finished.failed)]
-        clients = {**state.clients, **federation.grid.save_states(touched)}
-        state = State(number, vector, strategy_state(federation.strategy), clients)
+        changed = federation.grid.save_states(touched)
+        state = State(number, vector, strategy_state(federation.strategy), changed)
         finished = replace(finished, evaluate_metrics=metrics, seconds=time.perf_counter() - begun)
         save(state, finished)
         yield finished
@@ -326,14 +330,16 @@ def restore_strategy(strategy: Strategy, state: Mapping[str, Any]) -> None:
 def _seeded(seed: int, number: int) -> Iterator[None]:
     """Strategies that draw from the process's global streams draw the same in every run."""
     draw = stream(seed, SERVER, number, "strategy")
-    python, numpy = random.getstate(), np.random.get_state()
+    # NumPy's state takes longer to copy than a small client to train, so the generator is changed.
+    python, numpy = random.getstate(), get_bit_generator()
     random.seed(int(draw.integers(2**63)))
+    set_bit_generator(_OWN)
     np.random.seed(int(draw.integers(2**32)))
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        set_bit_generator(numpy)
 
 
 @contextmanager

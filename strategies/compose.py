@@ -126,7 +126,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         if self.sampling == "poisson":
             keys = stream_keys(self.seed, nodes, server_round, "poisson sample")
             asked = uniforms(keys, 1)[:, 0] < self.sample
-            return [node for node, chosen in zip(nodes, asked.tolist()) if chosen]
+            return [nodes[i] for i in asked.nonzero()[0].tolist()]
         number = max(1, round(self.sample * len(nodes)))
         if number >= len(nodes):
             return list(nodes)
@@ -155,7 +155,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self.global_model = vector_of(arrays)
-        self.layout, everybody = layout_of(arrays), list(grid.get_node_ids())
+        self.layout, everybody = layout_of(arrays), _in_order(grid)
         self.num_clients, nodes = len(everybody), self.sampled(server_round, everybody)
         return Instructions(nodes, "train", arrays, {**config, "server-round": server_round})
 
@@ -192,7 +192,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        nodes = list(grid.get_node_ids())
+        nodes = _in_order(grid)
         return Instructions(nodes, "evaluate", arrays, {**config, "server-round": server_round})
 
     def aggregate_evaluate(
@@ -215,6 +215,11 @@ def reports_of(replies: Replies) -> dict[str, Tensor]:
     return {
         renamed.get(name, name): torch.tensor(values) for name, values in replies.metrics.items()
     }
+
+
+def _in_order(grid: Grid) -> Sequence[int]:
+    nodes = grid.get_node_ids()
+    return nodes if isinstance(nodes, Sequence) else list(nodes)
 
 
 def _averages(replies: Replies) -> MetricRecord:

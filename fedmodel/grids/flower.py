@@ -167,8 +167,10 @@ class FlowerGrid(LocalGrid):
         asked = [Message(RecordDict(), self._real[node], "query.save") for node in chosen]
         ours = {real: node for node, real in self._real.items()}
         for reply in self._inner.send_and_receive(asked):
-            self.states[ours[reply.metadata.src_node_id]] = reply.content
-        return {node: self.states[node] for node in chosen}
+            node = ours[reply.metadata.src_node_id]
+            if reply.content or node in self.states:
+                self.states[node] = reply.content
+        return super().save_states(chosen)
 
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         self.states.update(states)

@@ -57,10 +57,10 @@ class InlineGrid(LocalGrid):
         replies = []
         for message in asked:
             node = message.metadata.dst_node_id
-            reply, state = answer_one(
-                self.app, message, self.states[node], num_clients=len(self.nodes)
-            )
-            self.states[node] = state
+            before = self.states.get(node, RecordDict())
+            reply, state = answer_one(self.app, message, before, num_clients=len(self.nodes))
+            if state or before:
+                self.states[node] = state
             replies.append(reply)
         return replies
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Protocol, runtime_checkable
@@ -22,7 +23,10 @@ SUM = 1  # where one reply for many clients comes from
 
 @runtime_checkable
 class AnswersCohorts(Protocol):
-    """A ClientApp that can be asked for all clients at once, and updates their states in place."""
+    """A ClientApp that can be asked for all clients at once, and updates their states in place.
+
+    `states` are by node; a client's that is not there yet is empty, and made when it is asked for.
+    """
 
     def answer(
         self,
@@ -35,11 +39,14 @@ class AnswersCohorts(Protocol):
 
 
 class LocalGrid(Grid):
-    """A grid whose node k + FIRST_NODE is the client of partition k, and which keeps clients' states."""
+    """A grid whose node k + FIRST_NODE is the client of partition k, and which keeps clients' states.
+
+    Only clients that have a state take memory: `nodes` is a range, `states` makes what is asked for.
+    """
 
     def __init__(self, num_clients: int) -> None:
-        self.nodes = list(range(FIRST_NODE, FIRST_NODE + num_clients))
-        self.states: dict[int, RecordDict] = {node: RecordDict() for node in self.nodes}
+        self.nodes = range(FIRST_NODE, FIRST_NODE + num_clients)
+        self.states: dict[int, RecordDict] = defaultdict(RecordDict)
         self._run = Run.create_empty(run_id=1)
         self._replies: dict[str, Message] = {}
         self._numbers = count()
@@ -54,8 +61,9 @@ class LocalGrid(Grid):
         """
 
     def save_states(self, nodes: Iterable[int] | None = None) -> dict[int, RecordDict]:
-        """The states of clients, to be restored in another process."""
-        return {node: self.states[node] for node in (self.nodes if nodes is None else nodes)}
+        """The states of clients, to be restored in another process; none of who never had one."""
+        asked = list(self.states) if nodes is None else nodes
+        return {node: self.states[node] for node in asked if node in self.states}
 
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         """Put saved states back."""
@@ -68,8 +76,8 @@ class LocalGrid(Grid):
     def close(self) -> None:
         """Let go of processes and files."""
 
-    def get_node_ids(self) -> list[int]:
-        return list(self.nodes)
+    def get_node_ids(self) -> Sequence[int]:
+        return self.nodes
 
     def set_run(self, run: Run) -> None:
         self._run = run

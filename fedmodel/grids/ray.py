@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,21 +38,22 @@ class Worker:
     def answer(self, request: Request, states: dict[int, RecordDict]) -> tuple[Any, Any]:
         """The replies of a shard, and its clients' states afterwards."""
         assert isinstance(self.app, AnswersCohorts)
-        replies = self.app.answer(request, [n - FIRST_NODE for n in request.nodes], states)
-        return replies, states
+        own = defaultdict(RecordDict, states)
+        replies = self.app.answer(request, [n - FIRST_NODE for n in request.nodes], own)
+        return replies, _filled(own, states)
 
     def answer_each(
         self, messages: list[Message], states: dict[int, RecordDict]
     ) -> tuple[Any, Any]:
         """The same for any ClientApp, one message after the other."""
-        replies = []
+        replies, own = [], defaultdict(RecordDict, states)
         for message in messages:
             node = message.metadata.dst_node_id
-            reply, states[node] = answer_one(
-                self.app, message, states[node], num_clients=self.num_clients
+            reply, own[node] = answer_one(
+                self.app, message, own[node], num_clients=self.num_clients
             )
             replies.append(reply)
-        return replies, states
+        return replies, _filled(own, states)
 
 
 class RayGrid(LocalGrid):
@@ -101,7 +103,7 @@ class RayGrid(LocalGrid):
             nodes = sorted(request.nodes)
             shards = [request.only(nodes[a:b]) for a, b in self._cuts(len(nodes))]
             parts += self._gather(
-                [("answer", shard, {n: self.states[n] for n in shard.nodes}) for shard in shards]
+                [("answer", shard, self.save_states(shard.nodes)) for shard in shards]
             )
         for _, states in parts:
             self.states.update(states)
@@ -112,7 +114,7 @@ class RayGrid(LocalGrid):
         for a, b in self._cuts(len(messages)):
             shard = messages[a:b]
             nodes = [message.metadata.dst_node_id for message in shard]
-            calls.append(("answer_each", shard, {n: self.states[n] for n in nodes}))
+            calls.append(("answer_each", shard, self.save_states(nodes)))
         replies = []
         for answered, states in self._gather(calls):
             self.states.update(states)
@@ -157,6 +159,13 @@ class RayGrid(LocalGrid):
         self.workers = []
         if self.owned:
             self.ray.shutdown()
+
+
+def _filled(
+    states: Mapping[int, RecordDict], before: Mapping[int, RecordDict]
+) -> dict[int, RecordDict]:
+    """The states that hold something, or did before."""
+    return {node: state for node, state in states.items() if state or node in before}
 
 
 def _dead(call: tuple[str, Any, dict[int, RecordDict]], reason: str) -> tuple[Any, Any]:

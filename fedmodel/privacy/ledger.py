@@ -15,7 +15,7 @@ __all__ = ["Ledger"]
 COLUMNS = ("noise_multiplier", "sample_rate", "steps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The history of one client's noisy steps, in order. A charge gives a new ledger.
 
@@ -46,7 +46,7 @@ class Ledger:
 
     def to_record(self) -> ConfigRecord:
         """As plain lists, for the client's state; they are made when they are read."""
-        return config_of(self, self._lists)
+        return config_of(self, Ledger._lists)
 
     def _lists(self) -> dict[str, list[float] | list[int] | int]:
         columns = zip(*self.entries, strict=True) if self.entries else ((), (), ())

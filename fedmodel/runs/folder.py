@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedmodel.errors import FedmodelError
 from fedmodel.rounds import Finished, State
+from fedmodel.runs.states import SavedStates, whole
 
 __all__ = ["RunFolder"]
 
@@ -24,13 +25,14 @@ METRIC_COLUMNS = ("round", "split", "model", "scope", "key", "metric", "value")
 class RunFolder:
     """One folder of one run.
 
-    ``state/state.pkl`` is all that the next round needs, ``state/metrics-*.parquet`` the metrics of
-    each round, ``rounds.jsonl`` who did what in which round. Every file appears whole or not at
+    ``state/state.pkl`` is what the next round needs but for clients' states, which
+    ``state/clients-*.pkl`` hold (`SavedStates`); ``state/metrics-*.parquet`` are the metrics of each
+    round, ``rounds.jsonl`` tells who did what in which round. Every file appears whole or not at
     all; what lies beyond the saved state is dropped on resume.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.states = path, SavedStates(path / "state")
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -72,17 +74,17 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a text file in one step."""
-        with self._whole(name) as file:
+        with whole(self.path / name) as file:
             file.write_text(text, encoding="utf-8")
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a Parquet file in one step."""
-        with self._whole(name) as file:
+        with whole(self.path / name) as file:
             table.to_parquet(file, index=False, compression="zstd")
 
     def write_model(self, name: str, parameters: Mapping[str, Tensor]) -> None:
         """Write a model as safetensors in one step."""
-        with self._whole(name) as file:
+        with whole(self.path / name) as file:
             # Tied weights share memory, which safetensors refuses.
             save_file({key: value.clone().contiguous() for key, value in parameters.items()}, file)
 
@@ -94,17 +96,19 @@ class RunFolder:
     def save_round(
         self, state: State, finished: Finished, metrics: pd.DataFrame, extra: Mapping[str, Any]
     ) -> None:
-        """Metrics first, then who did what, then the state: a crash between them repeats the round."""
+        """Metrics, who did what, changed clients, then the state: a crash between repeats the round."""
         if len(metrics):
             self.write_table(f"state/metrics-{finished.number:05}.parquet", metrics)
         with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(_entry(finished, extra)) + "\n")
         self.write_state(state)
+        self.states.gather(state.number)
 
     def write_state(self, state: State) -> None:
-        """Write all that the next round depends on in one step."""
-        with self._whole("state/state.pkl") as file:
-            file.write_bytes(pickle.dumps(state))
+        """Write what a state says of clients, then the rest of it, each in one step."""
+        self.states.add(state.number, state.clients)
+        with whole(self.path / "state" / "state.pkl") as file:
+            file.write_bytes(pickle.dumps(replace(state, clients={})))
 
     def write_begun(self, number: int, clients: Sequence[int]) -> None:
         """Note before a round who is asked to train in it: it may be cut off."""
@@ -125,13 +129,13 @@ class RunFolder:
             return None
         try:
             state: State = pickle.loads(file.read_bytes())
+            return replace(state, clients=self.states.after(state.number))
         except Exception as error:
             raise FedmodelError(
                 f"the saved state cannot be read: {error}",
                 where=str(file),
                 fix="It is of another version, or damaged; start the experiment anew.",
             ) from error
-        return state
 
     def entries(self) -> list[dict[str, Any]]:
         """Who did what, one entry a round."""
@@ -165,16 +169,9 @@ class RunFolder:
         for part in self.path.glob("state/metrics-*.parquet"):
             if int(part.stem.split("-")[1]) > number:
                 part.unlink()
+        self.states.forget_beyond(number)
         kept = [json.dumps(entry) for entry in self.entries() if entry["round"] <= number]
         self.write("rounds.jsonl", "".join(line + "\n" for line in kept))
-
-    @contextmanager
-    def _whole(self, name: str) -> Iterator[Path]:
-        final = self.path / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        draft = final.with_name(f".{final.name}.part")
-        yield draft
-        draft.replace(final)
 
 
 def _entry(finished: Finished, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Spending:
         # The server's noise: a round is a step of every client, asked or not, and there are no ledgers.
         self.central = plans is not None and plans.budget.mode == "central"
         self.steps = [0] * num_clients
-        self.by_round: dict[int, list[int]] = {}
+        self.changes: dict[int, Mapping[int, int]] = {}  # by round: new steps, by client
+        self._since: dict[int, int] = {}  # charged between two rounds: the next one tells
         self._known: dict[tuple[int, int], float] = {}
 
     def restore(
@@ -41,7 +42,9 @@ class Spending:
         if self.plans is not None and not self.central:
             for node in states:
                 client = node - FIRST_NODE
-                self.steps[client] = max(self.steps[client], ledger_of(states, client).steps)
+                steps = ledger_of(states, client).steps
+                if steps > self.steps[client]:
+                    self.steps[client] = self._since[client] = steps
 
     def note(self, finished: Finished, states: Mapping[int, RecordDict]) -> dict[str, int]:
         """Read the ledgers of those that trained or failed; the steps each has taken so far, by client."""
@@ -67,9 +70,12 @@ class Spending:
         """Epsilon by round and client, cumulative, and each client's final figure."""
         if self.plans is None:
             return pd.DataFrame({column: [] for column in COLUMNS}), []
-        rounds = sorted(number for number in self.by_round if number > 0)
+        rounds = sorted(number for number in self.changes if number > 0)
         keys = [(number, client) for number in rounds for client in range(len(names))]
-        pairs = [(client, self.by_round[number][client]) for number, client in keys]
+        pairs, steps = [], [0] * len(names)
+        for number in rounds:
+            steps = self._changed(steps, number)
+            pairs += list(enumerate(steps))
         ends, accountant = list(enumerate(self.steps)), self.plans.budget.accountant
         if accountant != "prv" or len(pairs) <= EXACT_ROWS:
             figures = self._of(pairs + ends, accountant)
@@ -92,11 +98,16 @@ class Spending:
         return table, figures[len(keys) :]
 
     def _take(self, number: int, charged: Mapping[int, int]) -> None:
+        self.changes[number], self._since = {**self._since, **charged}, {}
+        self.steps = self._changed(self.steps, number)
+
+    def _changed(self, steps: list[int], number: int) -> list[int]:
+        """The steps after a round, from those before it, which are changed in place."""
         if self.central:
-            self.steps = [number] * len(self.steps)
-        for client, steps in charged.items():
-            self.steps[client] = steps
-        self.by_round[number] = list(self.steps)
+            return [number] * len(steps)
+        for client, taken in self.changes[number].items():
+            steps[client] = taken
+        return steps
 
     def _bounded(self, client: int, steps: int, figure: Figure) -> Figure:
         """The figure, or the target where that is smaller: noise was calibrated for `max_steps`."""

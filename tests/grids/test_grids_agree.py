@@ -167,10 +167,26 @@ def test_a_crash_while_saving_repeats_the_round(inline, tmp_path):
     (folder / "state" / "metrics-00003.parquet").write_bytes(
         (folder / "state" / "metrics-00002.parquet").read_bytes()
     )
+    (folder / "state" / "clients-00003.pkl").write_bytes(
+        (folder / "state" / "clients-00001.pkl").read_bytes()  # ledgers that are not to be believed
+    )
     with (folder / "rounds.jsonl").open("a") as file:
         file.write('{"round": 3, "tra')
     experiment, left = Experiment.resume(folder)
     list(left)
+    assert_same(experiment.run, inline["trimmed_mean"])
+
+
+def test_a_run_goes_on_from_states_that_were_gathered(inline, tmp_path, monkeypatch):
+    monkeypatch.setattr("fedmodel.runs.states.EVERY", 2)
+    experiment = Experiment.read(tiny())
+    for round in experiment.rounds(tmp_path / "run"):
+        if round.number == 3:
+            break
+    files = sorted(file.name for file in (tmp_path / "run" / "state").glob("clients-*"))
+    assert files == ["clients-00002.pkl", "clients-00003.pkl"]
+    experiment, left = Experiment.resume(tmp_path / "run")
+    assert [round.number for round in left] == [4]
     assert_same(experiment.run, inline["trimmed_mean"])
 
 

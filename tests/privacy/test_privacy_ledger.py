@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import tracemalloc
+
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmodel._flower import teller_of
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy import epsilon_of, epsilon_of_history
 from fedmodel.privacy.ledger import Ledger
@@ -72,3 +76,22 @@ def test_a_damaged_record_is_never_taken_for_an_empty_ledger(record):
 def test_a_charge_out_of_range_is_refused(charge):
     with pytest.raises(FedmodelError):
         Ledger().charge(*charge)
+
+
+def test_a_ledger_in_a_state_is_small_and_saving_it_does_not_unfold_it():
+    """A million clients have one each: docs/engines.md tells what it costs."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    states = {}
+    for number in range(500):
+        states[number] = RecordDict()
+        states[number]["privacy"] = Ledger().charge(1.0 + number, 0.1, 5).to_record()
+    used = (tracemalloc.get_traced_memory()[0] - before) / 500
+    saved = pickle.dumps(states)
+    tracemalloc.stop()
+    assert used < 1300
+    assert len(saved) / 500 < 200
+    assert all(teller_of(state["privacy"]) is not None for state in states.values())
+    for number, state in pickle.loads(saved).items():
+        ledger = Ledger.from_record(state["privacy"])
+        assert ledger == Ledger(((1.0 + number, 0.1, 5),), 1)

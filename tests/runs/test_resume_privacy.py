@@ -9,7 +9,6 @@ import pytest
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
 from fedmodel.privacy import epsilon_of
-from fedmodel.rounds import State
 
 CONFIG = {
     "seed": 2,
@@ -93,11 +92,11 @@ def lose_rounds(folder):
 
 def change_ledgers(change):
     def damage(folder):
-        file = folder / "state" / "state.pkl"
-        state: State = pickle.loads(file.read_bytes())
-        for record in state.clients.values():
-            change(record)
-        file.write_bytes(pickle.dumps(state))
+        for file in (folder / "state").glob("clients-*.pkl"):
+            states = pickle.loads(file.read_bytes())
+            for record in states.values():
+                change(record)
+            file.write_bytes(pickle.dumps(states))
 
     return damage
 

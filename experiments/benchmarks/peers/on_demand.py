@@ -30,6 +30,10 @@ class OnDemand:
     def shape(self) -> torch.Size:
         return torch.Size((self.length, *self.pool.shape[1:]))
 
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
     def __getitem__(self, rows: Tensor) -> Tensor:
         return self.pool[(rows * ODD >> 8) & (POOL - 1)]
 
