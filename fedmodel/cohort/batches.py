@@ -10,23 +10,23 @@ from jaxtyping import Float64, Int64
 
 from fedmodel.compiling import compiled
 
-__all__ = ["poisson", "rows_of", "shuffled"]
+__all__ = ["poisson", "rows_of", "take_shuffled"]
 
 Numbers = Int64[np.ndarray, " K"]
 
 
-def shuffled(
-    orders: Int64[np.ndarray, "E K n"],
+def take_shuffled(
+    records: Int64[np.ndarray, "S K B"],
+    order: Int64[np.ndarray, "K n"],
     sizes: Numbers,
     num_steps: Numbers,
     *,
     width: int,
+    epoch: int,
     steps: range,
-) -> Int64[np.ndarray, "S K B"]:
-    """The next `width` records of each client's order in each step's epoch; none after its last step."""
-    records = np.empty((len(steps), len(sizes), max(1, min(width, orders.shape[2]))), np.int64)
-    _take_shuffled(orders, sizes, num_steps, width, steps.start, records)
-    return records
+) -> None:
+    """Fill in who is in this epoch at a step: the next `width` records of each client's order."""
+    _take_shuffled(order, sizes, num_steps, width, epoch, steps.start, records)
 
 
 def poisson(
@@ -54,15 +54,16 @@ def rows_of(
 
 
 @compiled
-def _take_shuffled(orders, sizes, num_steps, width, begin, records):
+def _take_shuffled(order, sizes, num_steps, width, epoch, begin, records):
     for place in range(len(records)):
         step = begin + place
         for k in range(len(sizes)):
             each = max(1, (sizes[k] + width - 1) // width)  # steps an epoch
-            epoch, start = step // each, step % each * width
-            for slot in range(records.shape[2]):
-                there = step < num_steps[k] and start + slot < sizes[k]
-                records[place, k, slot] = orders[epoch, k, start + slot] if there else -1
+            if step >= num_steps[k] or step // each != epoch:
+                continue
+            start = step % each * width
+            for slot in range(min(records.shape[2], sizes[k] - start)):
+                records[place, k, slot] = order[k, start + slot]
 
 
 @compiled

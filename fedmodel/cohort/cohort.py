@@ -137,10 +137,20 @@ class Cohort:
 
     def shuffled_records(self, steps: range) -> Int[np.ndarray, "S K B"]:
         """The numbers of those records within their client, for several steps; -1 for none."""
-        width = self.training.batch_size
-        fewest = max(1, -(-int(self.sizes.min()) // width))  # steps of an epoch
-        orders = self._orders((steps.stop - 1) // fewest)
-        return batches.shuffled(orders, self.sizes, self.num_steps, width=width, steps=steps)
+        width, numbers = self.training.batch_size, self.num_steps
+        each = np.maximum(-(-self.sizes // width), 1)  # steps of an epoch, [K]
+        slots = max(1, min(width, int(self.sizes.max())))
+        records = np.full((len(steps), self.size, slots), -1, dtype=np.int64)
+        there = numbers > steps.start
+        if there.any():
+            first = (steps.start // each)[there].min()
+            last = (np.minimum(numbers - 1, steps.stop - 1) // each)[there].max()
+            for epoch in range(first, last + 1):
+                order = self._order(epoch, (numbers - 1) // each)
+                batches.take_shuffled(
+                    records, order, self.sizes, numbers, width=width, epoch=epoch, steps=steps
+                )
+        return records
 
     def poisson_batch(self, step: int) -> Batch:
         """Each record with probability `sample_rate`, independently: what the accountants assume."""
@@ -205,16 +215,13 @@ class Cohort:
             cache[purpose] = randomness.stream_keys(self.seed, self.clients, self.round, purpose)
         return cache[purpose]
 
-    def _orders(self, epoch: int) -> np.ndarray:
-        """The records' order of every epoch up to this one, ``[E, K, n]``, padded with -1."""
-        orders = self.__dict__.get("_order_cache")
-        known = 0 if orders is None else len(orders)
-        if orders is None or known <= epoch:
-            keys = self._keys("shuffle")
-            new = [randomness.shuffles(keys, self.sizes, step=n) for n in range(known, epoch + 1)]
-            orders = np.stack(new) if orders is None else np.concatenate([orders, new])
-            self.__dict__["_order_cache"] = orders
-        return orders
+    def _order(self, epoch: int, last: Int[np.ndarray, " K"]) -> Int[np.ndarray, "K n"]:
+        """The records' order in an epoch, padded with -1; none of clients whose last one is earlier."""
+        cache = self.__dict__.setdefault("_order_cache", {})
+        if epoch not in cache:
+            sizes = np.where(last >= epoch, self.sizes, 0)
+            cache[epoch] = randomness.shuffles(self._keys("shuffle"), sizes, step=epoch)
+        return cache[epoch]
 
     def _batch(self, records: Int[np.ndarray, "K B"], step: int) -> Batch:
         # A client without records in its split still needs a row to point at.
