@@ -384,6 +384,13 @@ def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -
             f"The state of {type(strategy).__name__} is saved as best effort: what it keeps outside "
             "its attributes is lost on resume."
         )
+    if data.card.cautions:
+        first, *more = data.card.cautions
+        name = data.card.name
+        notes.append(
+            f"{name}: {first}"
+            + (f" `fedmodel show data {name}` has {len(more)} more." if more else "")
+        )
     without = [n for n, k in zip(data.clients, data.sizes("test").tolist()) if k == 0]
     if without:
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")

@@ -265,8 +265,11 @@ KINDS: dict[str, Catalogue] = {
         Catalogue(
             "dataset",
             "fedmodel.data.medical",
+            "fedmodel.data.hospitals",
             "fedmodel.data.financial",
+            "fedmodel.data.loans",
             "fedmodel.data.text",
+            "fedmodel.data.newswire",
             "fedmodel.data.image",
             "fedmodel.data.tables",
         ),

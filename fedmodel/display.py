@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
     from fedmodel.runs.run import Run
 
-__all__ = ["Progress", "catalogue_tables", "findings_table", "plan_table", "summary"]
+__all__ = ["Progress", "catalogue_tables", "data_card", "findings_table", "plan_table", "summary"]
 
 
 class Progress:
@@ -203,6 +203,38 @@ def catalogue_tables(kind: str | None) -> Iterator[Table]:
             raise FedmodelError(
                 f"no {name} has a name of its own", fix="Yours is written `file.py:name`."
             )
+
+
+def data_card(name: str) -> RenderableType:
+    """The card of a data set and what it holds; of one that reads files, what it needs.
+
+    Raises:
+        FedmodelError: no such data set, or one that cannot be loaded.
+    """
+    import inspect
+    from pathlib import Path
+
+    from fedmodel.data.describe import summary_of
+
+    datasets = KINDS["dataset"]
+    function = datasets.find(name, base=Path.cwd())
+    if any(option.default is option.empty for option in datasets.schema(function).values()):
+        about = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].split("\n\nRaises:")[0]
+        paragraphs = [" ".join(paragraph.split()) for paragraph in about.split("\n\n")]
+        return Text("\n\n".join([f"{name} reads files of yours.", *paragraphs]))
+    records = datasets.bind(name, base=Path.cwd())()
+    card = records.card
+    table = Table(title=escape(card.title), title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    about = {"name": card.name, "source": card.source, "licence": card.licence}
+    about |= {"citation": card.citation, **summary_of(records), "known harms": card.harms}
+    for key, text in about.items():
+        if text:
+            table.add_row(escape(key), escape(text))
+    for number, text in enumerate(card.cautions):
+        table.add_row("" if number else "be careful", f"[yellow]{escape(text)}[/]")
+    return table
 
 
 def findings_table(findings: Sequence[Any]) -> Table:
