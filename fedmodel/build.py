@@ -378,18 +378,11 @@ def _slower_kernel(work: Workload) -> list[str]:
 
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:
-    notes = list(plans.warnings) if plans else []
+    notes = [*(plans.warnings if plans else ()), *data.card.notes]
     if not hasattr(strategy, "state"):
         notes.append(
             f"The state of {type(strategy).__name__} is saved as best effort: what it keeps outside "
             "its attributes is lost on resume."
-        )
-    if data.card.cautions:
-        first, *more = data.card.cautions
-        name = data.card.name
-        notes.append(
-            f"{name}: {first}"
-            + (f" `fedmodel show data {name}` has {len(more)} more." if more else "")
         )
     without = [n for n, k in zip(data.clients, data.sizes("test").tolist()) if k == 0]
     if without:

@@ -227,9 +227,9 @@ def data_card(name: str) -> RenderableType:
     table = Table(title=escape(card.title), title_justify="left", show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    about = {"name": card.name, "source": card.source, "licence": card.licence}
-    about |= {"citation": card.citation, **summary_of(records), "known harms": card.harms}
-    for key, text in about.items():
+    lines = {"name": card.name, "source": card.source, "licence": card.licence}
+    lines |= {"citation": card.citation, **summary_of(records), "known harms": card.harms}
+    for key, text in lines.items():
         if text:
             table.add_row(escape(key), escape(text))
     for number, text in enumerate(card.cautions):
