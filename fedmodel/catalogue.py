@@ -272,6 +272,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.newswire",
             "fedmodel.data.image",
             "fedmodel.data.tables",
+            "fedmodel.data.hub",
         ),
         Catalogue("partitioner", "fedmodel.data.partition", reserved=("records", "seed")),
         Catalogue(

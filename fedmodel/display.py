@@ -206,7 +206,7 @@ def catalogue_tables(kind: str | None) -> Iterator[Table]:
 
 
 def data_card(name: str) -> RenderableType:
-    """The card of a data set and what it holds; of one that reads files, what it needs.
+    """The card of a data set and what it holds; of one that reads a user's data, what it is.
 
     Raises:
         FedmodelError: no such data set, or one that cannot be loaded.
@@ -221,7 +221,7 @@ def data_card(name: str) -> RenderableType:
     if any(option.default is option.empty for option in datasets.schema(function).values()):
         about = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].split("\n\nRaises:")[0]
         paragraphs = [" ".join(paragraph.split()) for paragraph in about.split("\n\n")]
-        return Text("\n\n".join([f"{name} reads files of yours.", *paragraphs]))
+        return Text("\n\n".join([f"{name} reads data that you name.", *paragraphs]))
     records = datasets.bind(name, base=Path.cwd())()
     card = records.card
     table = Table(title=escape(card.title), title_justify="left", show_header=False, box=None)
