@@ -328,7 +328,7 @@ def _slower_kernel(work: Workload) -> list[str]:
 
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:
-    notes = list(plans.warnings) if plans else []
+    notes = [*(plans.warnings if plans else ()), *data.card.notes]
     if not hasattr(strategy, "state"):
         notes.append(
             f"The state of {type(strategy).__name__} is saved as best effort: what it keeps outside "

@@ -174,15 +174,27 @@ def list_(
 
 
 @app.command()
-def show(run: Annotated[Path, HIDDEN]) -> None:
-    """Show the result of a run.
+def show(
+    run: Annotated[Path, HIDDEN],
+    name: Annotated[Optional[str], HIDDEN] = None,  # noqa: UP045
+) -> None:
+    """Show the result of a run, or the card of a data set: `fedmodel show data NAME`.
 
-    RUN is its folder.
+    RUN is the run's folder; NAME is a data set of `fedmodel list dataset` or your own, FILE.py:NAME.
     """
-    from fedmodel.display import summary
+    from fedmodel.display import data_card, summary
     from fedmodel.runs.run import load
 
-    out.print(summary(load(run)))
+    if name is None:
+        out.print(summary(load(run)))
+    elif str(run) == "data":
+        out.print(data_card(name))
+    else:
+        raise FedmodelError(
+            f"{shown(str(run))} is nothing to show {shown(name)} of",
+            where="fedmodel show",
+            fix=f"Write `fedmodel show {run}` for a run, or `fedmodel show data {name}`.",
+        )
 
 
 @app.command()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Progress",
     "catalogue_tables",
+    "data_card",
     "findings_table",
     "outlook_table",
     "plan_table",
@@ -228,6 +229,38 @@ def catalogue_tables(kind: str | None) -> Iterator[Table]:
             raise FedmodelError(
                 f"no {name} has a name of its own", fix="Yours is written `file.py:name`."
             )
+
+
+def data_card(name: str) -> RenderableType:
+    """The card of a data set and what it holds; of one that reads a user's data, what it is.
+
+    Raises:
+        FedmodelError: no such data set, or one that cannot be loaded.
+    """
+    import inspect
+    from pathlib import Path
+
+    from fedmodel.data.describe import summary_of
+
+    datasets = KINDS["dataset"]
+    function = datasets.find(name, base=Path.cwd())
+    if any(option.default is option.empty for option in datasets.schema(function).values()):
+        about = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].split("\n\nRaises:")[0]
+        paragraphs = [" ".join(paragraph.split()) for paragraph in about.split("\n\n")]
+        return Text("\n\n".join([f"{name} reads data that you name.", *paragraphs]))
+    records = datasets.bind(name, base=Path.cwd())()
+    card = records.card
+    table = Table(title=escape(card.title), title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    lines = {"name": card.name, "source": card.source, "licence": card.licence}
+    lines |= {"citation": card.citation, **summary_of(records), "known harms": card.harms}
+    for key, text in lines.items():
+        if text:
+            table.add_row(escape(key), escape(text))
+    for number, text in enumerate(card.cautions):
+        table.add_row("" if number else "be careful", f"[yellow]{escape(text)}[/]")
+    return table
 
 
 def findings_table(findings: Sequence[Any]) -> Table:

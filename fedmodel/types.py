@@ -27,7 +27,14 @@ class Card:
     licence: str
     citation: str = ""
     harms: str = ""
-    cautions: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()  # the trap that costs most comes first
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a run says of the data set: its first caution, and where the others are."""
+        more = len(self.cautions) - 1
+        others = f" `fedmodel show data {self.name}` has {more} more." if more > 0 else ""
+        return tuple(f"{self.name}: {caution}{others}" for caution in self.cautions[:1])
 
 
 @dataclass(frozen=True, kw_only=True)

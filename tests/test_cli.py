@@ -125,3 +125,26 @@ def test_ctrl_c_ends_the_round_and_the_run_goes_on_later(engine, config, monkeyp
     assert 2 <= run.metrics["round"].max() < 500
     assert run.report.is_file()
     assert len(run.epsilon) == 4 * run.metrics["round"].max()
+
+
+def test_show_data_prints_the_card_of_a_data_set(monkeypatch, capsys):
+    code, said = call(monkeypatch, capsys, "show", "data", "indo_rct")
+    assert code == 0
+    for words in ("Elmunzer", "602", "pancreatitis 79 (13.1%)", "4, of 3 to 413", "be careful"):
+        assert words in said
+    code, said = call(monkeypatch, capsys, "show", "data", "reuters_r8")
+    assert code == 0
+    assert "files of yours" in said
+    code, said = call(monkeypatch, capsys, "show", "data", "indo_rtc")
+    assert code == 2
+    assert "Did you mean `indo_rct`?" in said
+    code, said = call(monkeypatch, capsys, "show", "here", "indo_rct")
+    assert code == 2
+    assert "fedmodel show data indo_rct" in said
+
+
+def test_a_known_trap_is_told_once(config, monkeypatch, capsys):
+    code, said = call(monkeypatch, capsys, "validate", "hearts.toml")
+    assert code == 0
+    assert said.count("10:") == 1  # women in Switzerland
+    assert "fedmodel show data heart_disease" in " ".join(said.split())

@@ -36,6 +36,9 @@ def middle(delta):
 '''
 
 
+SHIPPED = sorted((ROOT / "fedmodel/data/files").glob("*.*[!y]"))  # tables and their provenance
+
+
 def packages_on_disk():
     found = set()
     for folder in ("fedmodel", "fedmodel/clients", "fedmodel/strategies"):
@@ -49,6 +52,16 @@ def test_the_package_list_is_what_is_on_disk():
         "packages"
     ]
     assert set(declared) == packages_on_disk()
+
+
+def test_shipped_data_are_small_and_their_provenance_is_told():
+    told = (ROOT / "fedmodel/data/files/PROVENANCE.md").read_text(encoding="utf-8")
+    tables = [file for file in SHIPPED if file.suffix == ".parquet"]
+    assert sum(file.stat().st_size for file in tables) < 2_000_000
+    assert {f"## {file.name}" for file in tables} == {
+        line for line in told.splitlines() if line.startswith("## ") and "parquet" in line
+    }
+    assert not any("reuters" in file.name for file in tables)
 
 
 def test_modules_stay_small():
@@ -82,7 +95,7 @@ def test_an_installed_wheel_works_in_an_empty_folder(tmp_path):
     for needed in (
         "clients/sgd.py",
         "strategies/robust.py",
-        "data/files/adult.parquet",
+        *(f"data/files/{file.name}" for file in SHIPPED),
         "runs/page.css",
     ):
         assert f"fedmodel/{needed}" in names

@@ -5,9 +5,60 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedmodel.data.records import Records
 from fedmodel.types import SPLITS, FederatedData, Split
 
-__all__ = ["label_skew", "partition_table"]
+__all__ = ["label_skew", "partition_table", "summary_of"]
+
+MOST_NAMED = 8  # columns, levels or clients that a summary names
+
+
+def summary_of(records: Records) -> dict[str, str]:
+    """What a data set holds, a line each: records, classes, features, missing, groups, clients.
+
+    These are counts of records: outside any differential-privacy guarantee.
+    """
+    lines = {
+        "records": f"{len(records):,}",
+        "classes": _shares(records.label, records.classes),
+    }
+    if records.features is None:
+        lines["texts"] = f"first {records.max_tokens} tokens, hashed into {records.buckets:,}"
+    else:
+        names = list(map(str, records.features))
+        lines["features"] = f"{len(names)}: {_some(names)}"
+        lacking = records.features.isna().mean().sort_values(ascending=False)
+        lacking = lacking[lacking > 0]
+        told = [f"{name} {share:.1%}" for name, share in lacking.items()]
+        lines["missing"] = f"in {len(told)} features: {_some(told)}" if told else "nothing"
+    for name, levels in records.attributes.items():
+        lines[f"by {name}"] = _shares(records.sensitive[name], levels)
+    if records.clients is None:
+        lines["clients"] = "none of its own"
+    else:
+        sizes = records.clients.value_counts()
+        largest = [f"{name} {size:,}" for name, size in sizes.items()]
+        lines["clients"] = (
+            f"{len(sizes)}, of {sizes.min():,} to {sizes.max():,} records, median "
+            f"{sizes.median():,g}: {_some(largest)}"
+        )
+    if records.split is not None:
+        lines["split"] = _shares(records.split, SPLITS)
+    return lines
+
+
+def _shares(values: pd.Series, levels: tuple[str, ...]) -> str:
+    counts = values.value_counts()
+    return ", ".join(
+        f"{level} {counts[level]:,} ({counts[level] / len(values):.1%})"
+        for level in levels
+        if counts.get(level, 0)
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def partition_table(data: FederatedData) -> pd.DataFrame:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from fedmodel.data.columns import records_of
+from fedmodel.data.reading import read_file
 from fedmodel.data.records import Records
-from fedmodel.errors import FedmodelError
 
 __all__ = ["csv", "parquet"]
 
@@ -56,7 +54,7 @@ def csv(
     """
     # Ids are names: 007 is not 7. Everything else is a number where all its values are.
     as_they_are = {name: "str" for name in (client, text) if name is not None}
-    frame = _read(
+    frame = read_file(
         path,
         lambda: pd.read_csv(
             path,
@@ -109,7 +107,7 @@ def parquet(
     Raises:
         FedmodelError: the file or a column is not there or cannot be used as asked.
     """
-    frame = _read(
+    frame = read_file(
         path,
         lambda: _decimals_as_floats(pd.read_parquet(path)),
         kind="Parquet",
@@ -130,33 +128,6 @@ def parquet(
         buckets=buckets,
         epsilon=epsilon_column,
     )
-
-
-def _read(path: Path, read: Callable[[], pd.DataFrame], *, kind: str, fix: str) -> pd.DataFrame:
-    if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, beside, n=1)
-        raise FedmodelError(
-            f"there is no file {path.name}",
-            where=str(path),
-            fix=f"Did you mean `{near[0]}`?" if near else "Check the path and the file's name.",
-        )
-    if path.stat().st_size == 0:
-        raise FedmodelError("the file is empty", where=str(path), fix="Fill it or name another.")
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            frame = read()
-    except Exception as error:  # the readers raise many kinds, all about this one file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise FedmodelError(
-            f"the file cannot be read as {kind}: {reason[0]}", where=str(path), fix=fix
-        ) from error
-    if frame.empty:
-        raise FedmodelError(
-            "the file has no records", where=str(path), fix="Fill it, or name another file."
-        )
-    frame = frame.reset_index(drop=frame.index.name is None)  # pandas may have made a column one
-    return frame.set_axis(frame.columns.map(str), axis="columns")
 
 
 def _decimals_as_floats(frame: pd.DataFrame) -> pd.DataFrame:

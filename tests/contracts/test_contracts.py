@@ -7,7 +7,12 @@ from fedmodel.contracts import check_component, check_plugin, plausible_options
 from fedmodel.rules import RULES
 
 # Options without a default, where the plausible ones do not do.
-OPTIONS = {"csv": None, "parquet": None}  # these need a file; tests/data covers them
+OPTIONS = {
+    "csv": None,
+    "hf": None,
+    "parquet": None,
+    "reuters_r8": None,
+}  # need a file: see tests/data
 CASES = [
     (kind, name)
     for kind, catalogue in KINDS.items()

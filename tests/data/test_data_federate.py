@@ -8,7 +8,7 @@ import pytest
 import torch
 from flwr_datasets.partitioner import LinearPartitioner
 
-from fedmodel.data.describe import label_skew, partition_table
+from fedmodel.data.describe import label_skew, partition_table, summary_of
 from fedmodel.data.federate import federate
 from fedmodel.data.financial import adult
 from fedmodel.data.partition import dirichlet, iid, natural
@@ -157,3 +157,17 @@ def test_two_hundred_clients_of_adult():
     data = federate(records, dirichlet(records, clients=200, alpha=0.3, seed=7), seed=7)
     assert data.num_clients == 200 and len(data.y) == 32_561
     assert (data.sizes("train") >= 1).all()
+
+
+def test_a_summary_counts_what_the_records_hold(make_records):
+    records = make_records(70, clients=pd.Series(["b", "a"] * 35))
+    lines = summary_of(records)
+    assert lines["records"] == "70"
+    yes = int((records.label == "yes").sum())
+    assert f"yes {yes} ({yes / 70:.1%})" in lines["classes"]
+    assert lines["features"] == "3: age, gain, job"
+    assert lines["missing"] == "in 2 features: gain 14.3%, job 14.3%"
+    women = int((records.sensitive["sex"] == "f").sum())
+    assert lines["by sex"].startswith(f"f {women} (")
+    assert lines["clients"].startswith("2, of 35 to 35 records, median 35:")
+    assert "median" not in summary_of(make_records())["clients"]

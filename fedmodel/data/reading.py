@@ -1,0 +1,48 @@
+"""A user's file read, or told what is wrong with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+
+from fedmodel.errors import FedmodelError
+
+__all__ = ["read_file"]
+
+
+def read_file(path: Path, read: Callable[[], pd.DataFrame], *, kind: str, fix: str) -> pd.DataFrame:
+    """What `read` makes of the file at `path`; column names become text.
+
+    `kind` and `fix` say what was expected and what to do, should `read` fail.
+
+    Raises:
+        FedmodelError: the file is not there, is empty, cannot be read or has no records.
+    """
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, beside, n=1)
+        raise FedmodelError(
+            f"there is no file {path.name}",
+            where=str(path),
+            fix=f"Did you mean `{near[0]}`?" if near else "Check the path and the file's name.",
+        )
+    if path.stat().st_size == 0:
+        raise FedmodelError("the file is empty", where=str(path), fix="Fill it or name another.")
+    try:
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            frame = read()
+    except Exception as error:  # the readers raise many kinds, all about this one file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise FedmodelError(
+            f"the file cannot be read as {kind}: {reason[0]}", where=str(path), fix=fix
+        ) from error
+    if frame.empty:
+        raise FedmodelError(
+            "the file has no records", where=str(path), fix="Fill it, or name another file."
+        )
+    frame = frame.reset_index(drop=frame.index.name is None)  # pandas may have made a column one
+    return frame.set_axis(frame.columns.map(str), axis="columns")
