@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import sys
-import textwrap
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from fedmodel.errors import FedmodelError, RunFailed, shown, user_place, what_failed
+from fedmodel.errors import FedmodelError, shown
+from fedmodel.terminal import err, follow, out, overrides, tell, told
 
 app = typer.Typer(
     name="fedmodel",
@@ -29,8 +22,6 @@ app = typer.Typer(
 )
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 app.add_typer(privacy)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 EXAMPLE = """
 An experiment file names a data set, a partition, a model, a client behaviour and a strategy:
@@ -87,9 +78,9 @@ def run(
     from fedmodel.config import changes_of
     from fedmodel.experiment import Experiment
 
-    changes = changes_of(_overrides(set_), engine=engine, seed=seed)
+    changes = changes_of(overrides(set_), engine=engine, seed=seed)
     experiment = Experiment.read(config, changes)
-    _follow(experiment, lambda: experiment.rounds(out_))
+    follow(experiment, lambda: experiment.rounds(out_))
 
 
 @app.command()
@@ -104,7 +95,7 @@ def resume(run: Annotated[Path, HIDDEN]) -> None:
     if load(run).manifest["finished"]:
         err.print("this run is finished: no round is left", style="yellow")
     experiment, left = Experiment.resume(run)
-    _follow(experiment, lambda: left)
+    follow(experiment, lambda: left)
 
 
 @app.command()
@@ -119,7 +110,7 @@ def validate(
     from fedmodel.display import plan_table
     from fedmodel.experiment import Experiment
 
-    experiment = Experiment.read(config, _overrides(set_))
+    experiment = Experiment.read(config, overrides(set_))
     out.print(plan_table(experiment))
     for note in experiment.built.notes:
         out.print(f"[yellow]note:[/] {escape(note)}")
@@ -143,7 +134,7 @@ def privacy_plan(
     from fedmodel.experiment import Experiment, share_asked
     from fedmodel.runs.outlook import outlook, write_outlook
 
-    experiment = Experiment.read(config, _overrides(set_))
+    experiment = Experiment.read(config, overrides(set_))
     built = experiment.built
     found = outlook(
         built.plans,
@@ -254,7 +245,7 @@ def audit(
     from fedmodel.audits import audit as auditing
     from fedmodel.display import findings_table
 
-    changes = _overrides(set_)
+    changes = overrides(set_)
     own = {key: value for key, value in changes.items() if not key.startswith("audit.")}
     options: dict[str, dict[str, Any]] = {}
     for key in changes:
@@ -276,135 +267,21 @@ def audit(
     out.print(f"page  {escape(str((out_ or place) / 'audit.html'))}", soft_wrap=True)
 
 
-def _overrides(pairs: list[str] | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise FedmodelError(
-                f"{shown(pair)} is not KEY=VALUE",
-                where="--set",
-                fix="Write e.g. --set client.learning_rate=0.05.",
-            )
-        try:
-            changes[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[key.strip()] = text  # a bare word
-    return changes
-
-
-def _follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
-    """Show a run's progress, end it cleanly on Ctrl-C, and print where everything is."""
-    from fedmodel.display import Progress, summary
-
-    with Progress(out, experiment) as progress, _interruptible(experiment):
-        for note in experiment.built.notes:
-            progress.say(f"[yellow]note:[/] {escape(note)}")
-        experiment.say = lambda line: progress.say(escape(line))
-        try:
-            for finished in start():
-                progress.advance(finished)
-        except BaseException as error:
-            _say_what_is_kept(experiment, progress.say)
-            if isinstance(error, FedmodelError):  # raised where nobody knows the file
-                error.where = experiment.source.place(error.where)
-            if isinstance(error, KeyboardInterrupt):
-                err.print("stopped at once", style="yellow")
-                raise typer.Exit(1) from None
-            raise
-    finished_run = experiment.run
-    out.print(summary(finished_run))
-    if not finished_run.manifest["finished"]:
-        err.print(f"stopped early; go on with: fedmodel resume {escape(str(finished_run.path))}")
-        raise typer.Exit(1)
-
-
-def _say_what_is_kept(experiment: Any, say: Callable[[str], None]) -> None:
-    folder = experiment.folder
-    if folder is None or not folder.entries():
-        return
-    say(f"what was finished is kept; go on with: fedmodel resume {escape(str(folder.path))}")
-    if (folder.path / "plugins").is_dir():
-        say(f"it takes your code from the copy in {escape(str(folder.path / 'plugins'))}")
-
-
-@contextmanager
-def _interruptible(experiment: Any) -> Iterator[None]:
-    """The first Ctrl-C asks the run to end after this round; the second one ends it at once."""
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        if experiment.stop:
-            raise KeyboardInterrupt
-        experiment.stop = True
-        err.print("\nending after this round; press Ctrl-C again to stop at once", style="yellow")
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def main() -> NoReturn:
     """Entry point: mistakes become one screen of text and exit code 2, failed runs 1."""
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except FedmodelError as error:
-        _tell(error)
+        tell(error)
         sys.exit(error.exit_code)
     except Exception as error:
-        told = _told(error)
-        if told is None:
+        explained = told(error)
+        if explained is None:
             err.print("this is a mistake in fedmodel itself; please report it", style="bold red")
             raise
-        _tell(told)
-        sys.exit(told.exit_code)
-
-
-def _tell(error: FedmodelError) -> None:
-    """Problem, place and fix on standard error, wrapped; the quoted line stays as it is."""
-    err.print(f"[bold red]error:[/] {escape(error.problem)}")
-    for part in (error.where, error.fix):
-        if part:
-            quoted = part.startswith(" ")  # a line of a file and its mark stay as they are
-            err.print("\n" + escape(part if quoted else _wrapped(part)), soft_wrap=True)
-
-
-def _wrapped(text: str) -> str:
-    lines = [
-        textwrap.fill(line, err.width - 2, break_long_words=False, break_on_hyphens=False)
-        for line in text.splitlines()
-    ]
-    return textwrap.indent("\n".join(lines), "  ")
-
-
-def _told(error: Exception) -> FedmodelError | None:
-    """Another exception than ours in our words; None if it is a mistake of our own."""
-    import click
-
-    if isinstance(error, click.ClickException):
-        command = (
-            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        )
-        sentences = dict.fromkeys(re.split(r"(?<=[.?]) ", error.format_message()))
-        problem, *more = (" ".join(sentences)).split(". ", 1)
-        return FedmodelError(
-            problem[:1].lower() + problem[1:].rstrip("."),
-            fix=" ".join([*more, f"`{command or 'fedmodel'} --help` shows what it takes."]),
-        )
-    if place := user_place(error):
-        return RunFailed(
-            f"your code failed: {what_failed(error)}",
-            where=place,
-            fix="Mend it; `fedmodel check FILE.py:NAME` tries it alone.",
-        )
-    if isinstance(error, OSError) and error.filename is not None:
-        return RunFailed(
-            f"{os.fspath(error.filename)} cannot be used: {error.strerror}",
-            fix="Give a place that can be written to, with room on the disk.",
-        )
-    return None
+        tell(explained)
+        sys.exit(explained.exit_code)
 
 
 if __name__ == "__main__":

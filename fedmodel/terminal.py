@@ -1,0 +1,138 @@
+"""What the command line shows: a run's progress, and mistakes as one screen of text."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fedmodel.errors import FedmodelError, RunFailed, shown, user_place, what_failed
+
+__all__ = ["err", "follow", "out", "overrides", "tell", "told"]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def overrides(pairs: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE pairs as settings by dotted key; a value that is no TOML is a bare word."""
+    changes: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise FedmodelError(
+                f"{shown(pair)} is not KEY=VALUE",
+                where="--set",
+                fix="Write e.g. --set client.learning_rate=0.05.",
+            )
+        try:
+            changes[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.strip()] = text  # a bare word
+    return changes
+
+
+def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
+    """Show a run's progress, end it cleanly on Ctrl-C, and print where everything is."""
+    from fedmodel.display import Progress, summary
+
+    with Progress(out, experiment) as progress, _interruptible(experiment):
+        for note in experiment.built.notes:
+            progress.say(f"[yellow]note:[/] {escape(note)}")
+        experiment.say = lambda line: progress.say(escape(line))
+        try:
+            for finished in start():
+                progress.advance(finished)
+        except BaseException as error:
+            _say_what_is_kept(experiment, progress.say)
+            if isinstance(error, FedmodelError):  # raised where nobody knows the file
+                error.where = experiment.source.place(error.where)
+            if isinstance(error, KeyboardInterrupt):
+                err.print("stopped at once", style="yellow")
+                raise typer.Exit(1) from None
+            raise
+    finished_run = experiment.run
+    out.print(summary(finished_run))
+    if not finished_run.manifest["finished"]:
+        err.print(f"stopped early; go on with: fedmodel resume {escape(str(finished_run.path))}")
+        raise typer.Exit(1)
+
+
+def _say_what_is_kept(experiment: Any, say: Callable[[str], None]) -> None:
+    folder = experiment.folder
+    if folder is None or not folder.entries():
+        return
+    say(f"what was finished is kept; go on with: fedmodel resume {escape(str(folder.path))}")
+    if (folder.path / "plugins").is_dir():
+        say(f"it takes your code from the copy in {escape(str(folder.path / 'plugins'))}")
+
+
+@contextmanager
+def _interruptible(experiment: Any) -> Iterator[None]:
+    """The first Ctrl-C asks the run to end after this round; the second one ends it at once."""
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if experiment.stop:
+            raise KeyboardInterrupt
+        experiment.stop = True
+        err.print("\nending after this round; press Ctrl-C again to stop at once", style="yellow")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def tell(error: FedmodelError) -> None:
+    """Problem, place and fix on standard error, wrapped; the quoted line stays as it is."""
+    err.print(f"[bold red]error:[/] {escape(error.problem)}")
+    for part in (error.where, error.fix):
+        if part:
+            quoted = part.startswith(" ")  # a line of a file and its mark stay as they are
+            err.print("\n" + escape(part if quoted else _wrapped(part)), soft_wrap=True)
+
+
+def _wrapped(text: str) -> str:
+    lines = [
+        textwrap.fill(line, err.width - 2, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return textwrap.indent("\n".join(lines), "  ")
+
+
+def told(error: Exception) -> FedmodelError | None:
+    """Another exception than ours in our words; None if it is a mistake of our own."""
+    import click
+
+    if isinstance(error, click.ClickException):
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        sentences = dict.fromkeys(re.split(r"(?<=[.?]) ", error.format_message()))
+        problem, *more = (" ".join(sentences)).split(". ", 1)
+        return FedmodelError(
+            problem[:1].lower() + problem[1:].rstrip("."),
+            fix=" ".join([*more, f"`{command or 'fedmodel'} --help` shows what it takes."]),
+        )
+    if place := user_place(error):
+        return RunFailed(
+            f"your code failed: {what_failed(error)}",
+            where=place,
+            fix="Mend it; `fedmodel check FILE.py:NAME` tries it alone.",
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return RunFailed(
+            f"{os.fspath(error.filename)} cannot be used: {error.strerror}",
+            fix="Give a place that can be written to, with room on the disk.",
+        )
+    return None
