@@ -72,9 +72,8 @@ def test_one_round_differs_by_less_than_a_step_for_each_client(changes, weights)
     total = sizes.sum().item() if weights == "records" else len(sizes)
     difference = (plain.vector - secure.vector).abs().max().item()
     assert 0 < difference < 2.0**-15 * len(sizes) / total + 1e-6
-    assert {n: dict(s) for n, s in plain.clients.items()} == {
-        n: dict(s) for n, s in secure.clients.items()
-    }
+    kept = {n: dict(s) for n, s in secure.clients.items() if len(s)}  # no keys, no seeds
+    assert kept == {n: dict(s) for n, s in plain.clients.items()}
 
 
 def test_rounds_of_a_stateful_strategy_of_flowers():

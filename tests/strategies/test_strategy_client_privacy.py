@@ -171,7 +171,7 @@ def test_clients_are_asked_independently_and_whoever_else_there_is():
 
 def test_everybody_is_asked_where_the_share_is_one():
     nodes = Nodes(6).nodes
-    assert compose(sampling="poisson").sampled(3, nodes) == nodes
+    assert compose(sampling="poisson").sampled(3, nodes) == list(nodes)
 
 
 # The strategy under `protect`
