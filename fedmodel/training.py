@@ -20,10 +20,10 @@ from fedmodel.errors import FedmodelError, RunFailed, plugin_fault, user_place, 
 __all__ = ["Trained", "falsified", "train_cohort"]
 
 # Parameters, gradients, noise and moments of the clients that train at once: so many vectors each.
-# What single records need is the gradient kernels' own affair. Small parts stay near the caches.
-COHORT_BYTES, COPIES = 32 << 20, 8
-# Operations of a step below which its share of a thread is not worth the thread (measured).
-STEP_FLOPS = 100e6
+# What single records need is the gradient kernels' own affair.
+COHORT_BYTES, COPIES = 128 << 20, 8
+# Operations of a thread's share of a step, below which it is not worth the thread (measured).
+STEP_FLOPS = 20e6
 
 NOT_FINITE = (
     "the update is not finite (NaN or infinity in training). Choose a smaller "
@@ -62,7 +62,7 @@ def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> 
     number = -(-cohort.size // most)
     # A thread with little to compute would spend its time on the way to it: clients of small models
     # leave the threads to compiled loops.
-    flops = 6 * cohort.model.size * cohort.training.batch_size * min(most, cohort.size)
+    flops = 6 * cohort.model.size * cohort.training.batch_size * cohort.size
     spread = 1
     if flops > threads * STEP_FLOPS:
         number = min(cohort.size, -(-number // threads) * threads)
