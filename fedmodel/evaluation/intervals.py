@@ -66,8 +66,11 @@ def gap_intervals(confusion: Int[Tensor, "*more G C C"], *, noise: float) -> dic
         bounds["demographic_parity_difference"] = gap(*found["selection_rate"], CONFIDENCE)
         true = gap(*found["true_positive_rate"], CONFIDENCE**0.5)
         false = gap(*found["false_positive_rate"], CONFIDENCE**0.5)
-        odds = torch.fmax(true[0], false[0]), torch.fmax(true[1], false[1])
-        bounds["equalized_odds_difference"] = odds
+        low, high = torch.fmax(true[0], false[0]), torch.fmax(true[1], false[1])
+        if noise:  # a gap of which nothing is known may be any
+            unknown = true[1].isnan() | false[1].isnan()
+            high = high.masked_fill(unknown & ~low.isnan(), 1.0)
+        bounds["equalized_odds_difference"] = low, high
     return bounds
 
 

@@ -112,6 +112,9 @@ def test_a_group_that_may_be_empty_leaves_the_gap_open():
     low, high = gap_intervals(confusion, noise=2.0)["demographic_parity_difference"]
     assert 0 < low < 0.1 and high == 1
     assert gap_intervals(confusion[2:], noise=2.0)["accuracy_difference"][0].isnan()
+    no_positives = torch.tensor([[[600, 400], [2, 1]], [[500, 500], [0, 3]]])
+    assert gap_intervals(no_positives, noise=2.0)["equalized_odds_difference"][1] == 1
+    assert gap_intervals(no_positives, noise=2.0)["demographic_parity_difference"][1] < 0.2
     exact = torch.tensor([[[600, 400], [0, 0]], [[500, 500], [0, 0]], [[0, 0], [0, 0]]])
     assert gap_intervals(exact, noise=0.0)["demographic_parity_difference"][1] < 0.2
 
