@@ -21,13 +21,14 @@ from fedmodel.cohort.placement import on_device
 from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
+from fedmodel.privacy.counts import CountNoise
 from fedmodel.privacy.ledger import Ledger
 from fedmodel.privacy.updates import LocalRelease
 from fedmodel.secure.answers import ClientSide, Plan
 from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
 from fedmodel.secure.noise import SumNoise
 from fedmodel.training import Trained, falsified, train_cohort
-from fedmodel.types import FederatedData, Split
+from fedmodel.types import Counts, FederatedData, Split
 
 __all__ = ["CohortApp", "Workload", "counts_of"]
 
@@ -52,6 +53,7 @@ class Workload:
     dishonest: np.ndarray | None = None  # [K] bool
     splits: tuple[Split, ...] = ("test",)
     device: str = "cpu"
+    count_noise: CountNoise | None = None  # on what a client answers an evaluation with
     secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
@@ -206,16 +208,24 @@ class CohortApp(ClientApp):
                 split=split,
                 device=work.device,
             )
+            if work.count_noise is not None:
+                number = int(request.config.get("server-round", 0))
+                counts = work.count_noise(counts, clients=partitions, round=number, split=split)
             records[f"counts.{split}"] = CountRows(counts)
             if split == "test":
-                number = counts.confusion.sum((1, 2, 3)).numpy()
-                correct = counts.confusion.sum(1).diagonal(dim1=1, dim2=2).sum(1).numpy()
-                metrics = {
-                    "num-examples": number,
-                    "eval_loss": counts.loss.numpy() / np.maximum(number, 1),
-                    "eval_acc": correct / np.maximum(number, 1),
-                }
+                metrics = _for_strategies(counts)
         return Replies(list(request.nodes), request.message_type, metrics=metrics, records=records)
+
+
+def _for_strategies(counts: Counts) -> dict[str, np.ndarray]:
+    """What Flower's strategies look for in a reply; no loss where that does not leave the client."""
+    number = counts.confusion.sum((1, 2, 3)).clamp(min=0).numpy()
+    correct = counts.confusion.sum(1).diagonal(dim1=1, dim2=2).sum(1).numpy()
+    share = np.clip(correct / np.maximum(number, 1), 0.0, 1.0)
+    metrics = {"num-examples": number, "eval_acc": share}
+    if not counts.noise:
+        metrics["eval_loss"] = counts.loss.numpy() / np.maximum(number, 1)
+    return metrics
 
 
 def counts_of(

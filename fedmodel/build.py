@@ -23,7 +23,7 @@ from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
-from fedmodel.planning import plan_training, protect_sums
+from fedmodel.planning import plan_evaluation, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
@@ -144,6 +144,7 @@ def _build(config: Config, source: Source) -> Built:
         dishonest=dishonest,
         splits=splits,
         device=config.engine.device,
+        count_noise=plan_evaluation(config),
         secure=secure,
     )
     slower = _slower_kernel(workload)

@@ -118,6 +118,7 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             where=source.where("evaluation", "references", references.index("non_private")),
             fix="Drop it from `references`.",
         )
+    _check_evaluation(config, source)
     if config.engine.address and config.engine.name != "ray":
         raise FedmodelError(
             f"`address` has no effect on engine {config.engine.name!r}",
@@ -146,6 +147,32 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"{config.strategy.name} brings a round loop of its own (`start`)",
             where=source.where("strategy", "name"),
             fix="Run it with fedmodel.run_app(server_app, client_app, ...).",
+        )
+
+
+def _check_evaluation(config: Config, source: Source) -> None:
+    """What noised counts must not be told together with, and keys that mean nothing without noise."""
+    evaluation = config.evaluation
+    where = partial(source.where, "evaluation")
+    if evaluation.epsilon is not None and evaluation.noise_multiplier is not None:
+        raise FedmodelError(
+            "[evaluation] has both epsilon and noise_multiplier",
+            where=where("noise_multiplier"),
+            fix="Drop one of them: `epsilon` calibrates the noise on counts, `noise_multiplier` sets it.",
+        )
+    if not evaluation.private:
+        for key in ("delta", "noise"):
+            if getattr(evaluation, key) is not None:
+                raise FedmodelError(
+                    f"`{key}` has no effect: the evaluation counts are not noised",
+                    where=where(key),
+                    fix="Add e.g. epsilon = 1.0 to [evaluation], or drop it.",
+                )
+    elif evaluation.references:
+        raise FedmodelError(
+            "references would let out the exact counts of records that [evaluation] protects",
+            where=where("references"),
+            fix="Drop `references`, or train them in a run of their own without noise on counts.",
         )
 
 

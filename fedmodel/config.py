@@ -117,11 +117,22 @@ class Attack(Open):
 
 
 class Evaluation(Section):
-    """[evaluation]: how often, what beside the built-in metrics, and against which references."""
+    """[evaluation]: how often, what beside the built-in metrics, and against which references.
+
+    With `epsilon` or `noise_multiplier` each client noises its counts before they leave it.
+    """
 
     every: Annotated[int, Field(ge=1)] = 1
     references: list[Literal["pooled", "local", "non_private"]] = []
     metrics: list[str | dict[str, Any]] = []
+    epsilon: Positive | None = None  # over all evaluations of the run
+    noise_multiplier: Positive | None = None  # standard deviation of the noise, in records
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # default: 1e-5
+    noise: Literal["seeded", "secure"] | None = None  # default: seeded
+
+    @property
+    def private(self) -> bool:
+        return self.epsilon is not None or self.noise_multiplier is not None
 
 
 class Engine(Section):

@@ -167,6 +167,10 @@ class Experiment:
             state = State(0, experiment.built.model.initial)
         if not manifest["finished"]:
             folder.forget_beyond(state.number)
+        if not manifest["finished"] and experiment.config.evaluation.noise == "secure":
+            # the evaluation that was cut off may have left the clients, and is drawn anew
+            manifest["repeated_evaluations"] = manifest.get("repeated_evaluations", 0) + 1
+            folder.write_manifest(manifest)
         if not manifest["finished"] and (cut := folder.cut_off(state.number)):
             assert experiment.built.plans is not None  # only private runs note what they begin
             state = charge_again(state, cut, experiment.built.plans)

@@ -12,10 +12,11 @@ from fedmodel.config import AdaptiveClip, Config, Targets
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
+from fedmodel.privacy.counts import CountNoise, count_noise
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData
 
-__all__ = ["plan_training", "protect_sums"]
+__all__ = ["plan_evaluation", "plan_training", "protect_sums"]
 
 
 def plan_training(
@@ -80,6 +81,26 @@ def _budget(config: Config, targets: np.ndarray | None = None) -> Budget:
         unit=privacy.unit,
         mode=privacy.mode,
     )
+
+
+def plan_evaluation(config: Config) -> CountNoise | None:
+    """The noise on evaluation counts, for as many evaluations as the run will make."""
+    evaluation = config.evaluation
+    if not evaluation.private:
+        return None
+    try:
+        return count_noise(
+            epsilon=evaluation.epsilon,
+            noise_multiplier=evaluation.noise_multiplier,
+            delta=evaluation.delta or 1e-5,
+            evaluations=1
+            + -(-config.rounds // evaluation.every),  # round 0, and the last one always
+            seed=config.seed,
+            noise=evaluation.noise or "seeded",
+        )
+    except FedmodelError as error:
+        error.where = error.where or "[evaluation] epsilon"
+        raise
 
 
 def protect_sums(strategy: Strategy, config: Config) -> float:

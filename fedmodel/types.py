@@ -109,11 +109,13 @@ class Counts:
 
     K clients, G combinations of sensitive levels (order of `FederatedData.cell`), C classes, and
     for two classes a histogram of P(class 1) in equal bins over [0, 1] (no bins otherwise).
+    Noised counts (`fedmodel.privacy.counts`) may be negative; they have no bins and NaN for a loss.
     """
 
     confusion: Int[Tensor, "K G true predicted"]
     loss: Float[Tensor, " K"]  # sum of cross-entropies in nats, float64
     histogram: Int[Tensor, "K true bins"]
+    noise: float = 0.0  # standard deviation of what was added to each confusion count
 
     def total(self) -> Counts:
         """The counts of all clients together, as one client's (K = 1)."""
@@ -121,4 +123,5 @@ class Counts:
             confusion=self.confusion.sum(0, keepdim=True),
             loss=self.loss.sum(0, keepdim=True),
             histogram=self.histogram.sum(0, keepdim=True),
+            noise=self.noise * len(self.loss) ** 0.5,
         )

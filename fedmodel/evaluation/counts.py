@@ -84,7 +84,8 @@ def to_record(counts: Counts) -> ConfigRecord:
     """One client's counts as plain lists, in a record whose shape depends on no record of data.
 
     A ConfigRecord, because Flower's strategies average every number in the MetricRecords they
-    find. The histogram's key is left out where there are no bins. Raises `FedmodelError` where
+    find. The histogram's key is left out where there are no bins; of noised counts, which say how
+    much noise they hold, the loss as well. Raises `FedmodelError` where
     counts are not of exactly one client.
     """
     if len(counts.loss) != 1:
@@ -98,9 +99,12 @@ def to_record(counts: Counts) -> ConfigRecord:
         {
             "shape": [num_groups, num_classes, bins],
             "confusion": counts.confusion.flatten().tolist(),
-            "loss": counts.loss.item(),
         }
     )
+    if counts.noise:
+        record["noise"] = counts.noise
+    else:
+        record["loss"] = counts.loss.item()
     if bins:
         record["histogram"] = counts.histogram.flatten().tolist()
     return record
@@ -110,21 +114,25 @@ def from_records(records: Sequence[ConfigRecord]) -> Counts:
     """The counts of K clients from their K records, in the order of the records.
 
     Raises `RunFailed` where there is no record, or one that holds no counts of the first one's
-    shape (averages, say, or negative numbers).
+    shape and noise (averages, say, or negative numbers without noise).
     """
     if not records:
         raise RunFailed(
             "no client answered the evaluation", fix="Look into the log for why none did."
         )
     confusion, loss, histogram = [], [], []
+    noise = records[0].get("noise", 0.0)
     for place, record in enumerate(records):
         try:
             num_groups, num_classes, bins = shape = _whole(record, "shape", 3)
             if shape != records[0]["shape"]:
                 raise ValueError(f"shape {shape}, but {records[0]['shape']!r} in the first")
-            confusion.append(_whole(record, "confusion", num_groups * num_classes**2))
+            if record.get("noise", 0.0) != noise:
+                raise ValueError(f"noise {record.get('noise')!r}, but {noise!r} in the first")
+            least = -math.inf if noise else 0
+            confusion.append(_whole(record, "confusion", num_groups * num_classes**2, least))
             histogram.append(_whole(record, "histogram", num_classes * bins) if bins else [])
-            loss.append(_finite(record.get("loss")))
+            loss.append(math.nan if noise else _finite(record.get("loss")))
         except ValueError as error:
             raise RunFailed(
                 f"a reply holds no counts: {error}",
@@ -135,14 +143,15 @@ def from_records(records: Sequence[ConfigRecord]) -> Counts:
         confusion=_stack(confusion).reshape(-1, num_groups, num_classes, num_classes),
         loss=torch.tensor(loss, dtype=torch.float64),
         histogram=_stack(histogram).reshape(len(records), num_classes, bins),
+        noise=cast(float, noise),
     )
 
 
-def _whole(record: ConfigRecord, key: str, length: int) -> list[int]:
+def _whole(record: ConfigRecord, key: str, length: int, least: float = 0) -> list[int]:
     numbers = record.get(key)
     if not isinstance(numbers, list) or len(numbers) != length:
         raise ValueError(f"{key!r} is not a list of {length} numbers")
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(type(number) is int and number >= least for number in numbers):
         raise ValueError(f"{key!r} holds what is no count")
     return cast(list[int], numbers)
 

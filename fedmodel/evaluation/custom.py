@@ -22,9 +22,12 @@ def evaluate_each(
 ) -> dict[str, Float[Tensor, " K"]]:
     """Each metric at each of K places (the federation, or clients), NaN where there is no record.
 
+    Of noised counts the negative ones are given as 0.
+
     Raises `RunFailed` naming metric, place and line where a function raises, or returns what is no
     number.
     """
+    confusion = confusion.clamp(min=0)
     empty = (confusion.sum((1, 2, 3)) == 0).tolist()
     return {
         name: torch.tensor(

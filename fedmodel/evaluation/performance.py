@@ -2,6 +2,10 @@
 
 Confusion counts are ``[..., true, predicted]`` with any leading axes (clients, groups), which the
 results keep. Everything is divided in float64, and what is not defined is NaN.
+
+Counts may hold noise of mean 0, whose standard deviation in each of them is ``noise``. A quotient is
+then brought into [0, 1], and it is not defined over records whose number is below `TELLING` standard
+deviations of its own noise: they cannot be told from nobody, and the quotient would be noise.
 """
 
 from __future__ import annotations
@@ -11,35 +15,56 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 __all__ = [
+    "TELLING",
     "accuracy_score",
     "balanced_accuracy_score",
     "log_loss",
+    "quotient",
     "roc_auc_bound",
     "roc_auc_score",
 ]
 
+TELLING = 5.0
 
-def accuracy_score(confusion: Int[Tensor, "*more C C"]) -> Float[Tensor, "*more"]:
+
+def accuracy_score(
+    confusion: Int[Tensor, "*more C C"], *, noise: float = 0.0
+) -> Float[Tensor, "*more"]:
     """Share of records that are predicted right; NaN without records.
 
     >>> accuracy_score(torch.tensor([[8, 2], [1, 4]])).item()
     0.8
     """
     right = confusion.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return right.double() / confusion.sum((-2, -1))
+    num_classes = confusion.shape[-1]
+    return quotient(right, confusion.sum((-2, -1)), noise=noise * num_classes)
 
 
-def balanced_accuracy_score(confusion: Int[Tensor, "*more C C"]) -> Float[Tensor, "*more"]:
+def balanced_accuracy_score(
+    confusion: Int[Tensor, "*more C C"], *, noise: float = 0.0
+) -> Float[Tensor, "*more"]:
     """Mean over the classes of the share of their records that are predicted right.
 
-    As in scikit-learn a class without records is left out; NaN without any (Brodersen et al.,
+    As in scikit-learn a class without records is left out; NaN without any, and where counts are
+    noised without one of them: it may be there (Brodersen et al.,
     "The balanced accuracy and its posterior distribution", ICPR 2010).
 
     >>> round(balanced_accuracy_score(torch.tensor([[8, 2], [1, 3]])).item(), 9)
     0.775
     """
     right = confusion.diagonal(dim1=-2, dim2=-1)
-    return (right.double() / confusion.sum(-1)).nanmean(-1)
+    rates = quotient(right, confusion.sum(-1), noise=noise * confusion.shape[-1] ** 0.5)
+    return rates.mean(-1) if noise else rates.nanmean(-1)
+
+
+def quotient(
+    part: Int[Tensor, "*more"], whole: Int[Tensor, "*more"], *, noise: float
+) -> Float[Tensor, "*more"]:
+    """A part of a number of records, whose own noise has this standard deviation; NaN of nobody."""
+    found = part.double() / whole
+    if noise:
+        found = found.clamp(0, 1).where(whole >= TELLING * noise, torch.nan)
+    return found
 
 
 def log_loss(

@@ -34,9 +34,11 @@ def honest_rows(
             fix="Say of every client whether it is dishonest.",
         )
     confusion = counts.confusion[~dishonest].sum(1)
-    worst = worst_decile(accuracy_score(confusion))
+    noise = counts.noise * counts.confusion.shape[1] ** 0.5  # of the sum over the groups
+    worst = worst_decile(accuracy_score(confusion, noise=noise))
+    together = accuracy_score(confusion.sum(0), noise=noise * len(confusion) ** 0.5)
     values = {
-        "honest_accuracy": accuracy_score(confusion.sum(0))[None],
+        "honest_accuracy": together[None],
         "honest_accuracy_worst_decile": torch.tensor([worst], dtype=torch.float64),
     }
     return rows(values, scope="global", keys=[""], round=round, split=split, model=model)

@@ -39,6 +39,7 @@ class CountRows(Sequence[ConfigRecord]):
             confusion=torch.cat([part.counts.confusion for part in parts]),
             loss=torch.cat([part.counts.loss for part in parts]),
             histogram=torch.cat([part.counts.histogram for part in parts]),
+            noise=parts[0].counts.noise,
         )
         return CountRows(_pick(joined, list(order)))
 
@@ -53,4 +54,5 @@ def _pick(counts: Counts, rows: list[int]) -> Counts:
         confusion=counts.confusion[rows],
         loss=counts.loss[rows],
         histogram=counts.histogram[rows],
+        noise=counts.noise,
     )

@@ -24,6 +24,7 @@ from fedmodel.evaluation.fairness import (
     selection_rate,
     true_positive_rate,
 )
+from fedmodel.evaluation.intervals import gap_intervals, rate_intervals
 from fedmodel.evaluation.performance import (
     accuracy_score,
     balanced_accuracy_score,
@@ -58,6 +59,9 @@ def metric_rows(
        no row; nor has the fairness of a client all of whose records are of one group, for there
        is nothing to compare.
 
+    Noised counts give two rows more for accuracies, rates and differences, globally and of groups:
+    the bounds of their interval, ``..._low`` and ``..._high`` (`intervals`).
+
     Fairness needs sensitive attributes and, but for the difference in accuracy, two classes.
     ``extra`` names further metrics, functions of the counts ``[G, true, predicted]``, for the
     pooled counts and for each client. Raises `FedmodelError` where counts are not of this data's
@@ -77,7 +81,8 @@ def metric_rows(
     of = partial(rows, round=round, split=split, model=model)
     parts = [of(pooled, scope="global", keys=[""])]
     if sensitive:
-        for keys, values in _groups(total.confusion[0], data.attributes):
+        groups = _groups(total.confusion[0], data.attributes, noise=total.noise)
+        for keys, values in groups:
             parts.append(of(values, scope="group", keys=keys))
     parts.append(of(own, scope="client", keys=data.clients).dropna(subset="value"))
     return pd.concat(parts, ignore_index=True)
@@ -110,9 +115,14 @@ def _pooled(counts: Counts, *, sensitive: bool) -> dict[str, Float[Tensor, " 1"]
     values = _performance(total)
     if counts.histogram.shape[-1]:
         values["roc_auc_bound"] = roc_auc_bound(total.histogram)
+    if total.noise:
+        noise = _summed(total.noise, total.confusion.shape[1])
+        bounds = rate_intervals(total.confusion.sum(1), noise=noise)
+        values |= _low_and_high({"accuracy": bounds["accuracy"]})
     if sensitive:
-        values |= _fairness(total.confusion)
-    accuracy = accuracy_score(counts.confusion.sum(1))
+        values |= _fairness(total.confusion, noise=total.noise)
+    noise = _summed(counts.noise, counts.confusion.shape[1])
+    accuracy = accuracy_score(counts.confusion.sum(1), noise=noise)
     for name, value in spread(accuracy).items():
         values[f"accuracy_{name}"] = accuracy.new_tensor([value])
     return values
@@ -121,13 +131,14 @@ def _pooled(counts: Counts, *, sensitive: bool) -> dict[str, Float[Tensor, " 1"]
 def _own(counts: Counts, *, sensitive: bool) -> dict[str, Float[Tensor, " K"]]:
     """Each client's metrics; NaN for fairness where no rate is defined for two of its groups."""
     values = _performance(counts)
-    confusion = counts.confusion
+    confusion, noise = counts.confusion, counts.noise
     if sensitive and confusion.shape[-1] == 2:
-        parity = _compared(selection_rate(confusion))
-        odds = _compared(true_positive_rate(confusion)) | _compared(false_positive_rate(confusion))
-        difference = demographic_parity_difference(confusion)
+        parity = _compared(selection_rate(confusion, noise=noise))
+        odds = _compared(true_positive_rate(confusion, noise=noise))
+        odds |= _compared(false_positive_rate(confusion, noise=noise))
+        difference = demographic_parity_difference(confusion, noise=noise)
         values["demographic_parity_difference"] = difference.where(parity, torch.nan)
-        difference = equalized_odds_difference(confusion)
+        difference = equalized_odds_difference(confusion, noise=noise)
         values["equalized_odds_difference"] = difference.where(odds, torch.nan)
     return values
 
@@ -138,49 +149,68 @@ def _compared(rate: Float[Tensor, "K G"]) -> Bool[Tensor, " K"]:
 
 def _performance(counts: Counts) -> dict[str, Float[Tensor, " K"]]:
     confusion = counts.confusion.sum(1)
-    num_records = confusion.sum((-2, -1))
+    noise = _summed(counts.noise, counts.confusion.shape[1])
+    num_records = confusion.sum((-2, -1)).clamp(min=0)
     values = {
         "num_records": num_records.double(),
         "loss": log_loss(counts.loss, num_records=num_records),
-        "accuracy": accuracy_score(confusion),
-        "balanced_accuracy": balanced_accuracy_score(confusion),
+        "accuracy": accuracy_score(confusion, noise=noise),
+        "balanced_accuracy": balanced_accuracy_score(confusion, noise=noise),
     }
     if counts.histogram.shape[-1]:
         values["roc_auc"] = roc_auc_score(counts.histogram)
     return values
 
 
-def _fairness(confusion: Int[Tensor, "K G C C"]) -> dict[str, Float[Tensor, " K"]]:
-    values = {"accuracy_difference": accuracy_difference(confusion)}
+def _fairness(confusion: Int[Tensor, "K G C C"], *, noise: float) -> dict[str, Float[Tensor, " K"]]:
+    measures = [accuracy_difference]
     if confusion.shape[-1] == 2:
-        values |= {
-            "demographic_parity_difference": demographic_parity_difference(confusion),
-            "demographic_parity_ratio": demographic_parity_ratio(confusion),
-            "equalized_odds_difference": equalized_odds_difference(confusion),
-            "equalized_odds_ratio": equalized_odds_ratio(confusion),
-        }
+        measures += [
+            demographic_parity_difference,
+            demographic_parity_ratio,
+            equalized_odds_difference,
+            equalized_odds_ratio,
+        ]
+    values = {measure.__name__: measure(confusion, noise=noise) for measure in measures}
+    if noise:
+        values |= _low_and_high(gap_intervals(confusion, noise=noise))
     return values
 
 
 def _groups(
-    confusion: Int[Tensor, "G C C"], attributes: Mapping[str, tuple[str, ...]]
+    confusion: Int[Tensor, "G C C"], attributes: Mapping[str, tuple[str, ...]], *, noise: float
 ) -> Iterator[tuple[Sequence[str], dict[str, Float[Tensor, " keys"]]]]:
     """Keys and their metrics: levels of each attribute, its fairness, and combinations of all."""
     for names, counts in _marginals(confusion, attributes):
+        deviation = _summed(noise, len(confusion) // len(counts))
         levels = product(*(attributes[name] for name in names))
         keys = [", ".join(map("=".join, zip(names, level))) for level in levels]
         values = {
-            "num_records": counts.sum((-2, -1)).double(),
-            "accuracy": accuracy_score(counts),
-            "balanced_accuracy": balanced_accuracy_score(counts),
+            "num_records": counts.sum((-2, -1)).clamp(min=0).double(),
+            "accuracy": accuracy_score(counts, noise=deviation),
+            "balanced_accuracy": balanced_accuracy_score(counts, noise=deviation),
         }
         if confusion.shape[-1] == 2:
-            values["selection_rate"] = selection_rate(counts)
-            values["true_positive_rate"] = true_positive_rate(counts)
-            values["false_positive_rate"] = false_positive_rate(counts)
+            values["selection_rate"] = selection_rate(counts, noise=deviation)
+            values["true_positive_rate"] = true_positive_rate(counts, noise=deviation)
+            values["false_positive_rate"] = false_positive_rate(counts, noise=deviation)
+        if noise:
+            values |= _low_and_high(rate_intervals(counts, noise=deviation))
         yield keys, values
         if len(names) < len(attributes):  # else it is the global fairness
-            yield names, _fairness(counts[None])
+            yield names, _fairness(counts[None], noise=deviation)
+
+
+def _summed(noise: float, number: int) -> float:
+    """The standard deviation of the noise in a sum of so many counts."""
+    return noise * number**0.5
+
+
+def _low_and_high(
+    bounds: Mapping[str, tuple[Float[Tensor, " keys"], Float[Tensor, " keys"]]],
+) -> dict[str, Float[Tensor, " keys"]]:
+    low = {f"{name}_low": low for name, (low, _) in bounds.items()}
+    return low | {f"{name}_high": high for name, (_, high) in bounds.items()}
 
 
 def _marginals(

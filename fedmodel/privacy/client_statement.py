@@ -51,8 +51,6 @@ OUTSIDE = {
 }
 OUTSIDE["distributed"] = OUTSIDE["local"][1:]
 ALWAYS_OUTSIDE = (
-    "The evaluation counts of each client's records, exact and without noise: they are a part of what "
-    "the client holds.",
     "Whether a client's training failed, and why (log.txt).",
     "Noise is drawn in floating point, whose rounding can give away a little more (Mironov 2012).",
 )

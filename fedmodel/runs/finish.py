@@ -13,6 +13,7 @@ from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.describe import partition_table
 from fedmodel.privacy.accounting import Figure
 from fedmodel.privacy.client_statement import client_statement
+from fedmodel.privacy.counts import evaluation_statement
 from fedmodel.privacy.statement import statement
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.report import ReportData, write_report
@@ -63,6 +64,14 @@ def finish(
                 outside=outside,
                 clipping=getattr(built.workload.behaviour, "clipping", "flat"),
             )
+    release = built.workload.count_noise
+    if release is not None:
+        evaluated = metrics["round"].nunique() + manifest.get("repeated_evaluations", 0)
+        part = evaluation_statement(
+            release, evaluations=evaluated, target=config.evaluation.epsilon
+        )
+        stated = {**(stated or {}), "evaluation": part}
+    if stated is not None:
         manifest["privacy"] = stated
     folder.write_manifest(manifest)
     write_report(
@@ -88,16 +97,25 @@ def _released(config: Config) -> list[str]:
     """What a private run lets out beside the updates."""
     released = []
     privacy = config.privacy
-    if (
-        privacy is None or privacy.unit == "record"
-    ):  # else these records are the client's own as well
+    whole = privacy is not None and privacy.unit == "client"  # these records are its own as well
+    if whole:
+        exact = (
+            "noised for single records only"
+            if config.evaluation.private
+            else "exact and without noise"
+        )
+        released.append(
+            f"The evaluation counts of each client's records, {exact}: they are a part of what the "
+            "client holds."
+        )
+    elif not config.evaluation.private:
         released.append(
             "the evaluation counts of test records, which belong to other people than the training "
             "records: exact, without noise"
         )
         if config.data.validation:
             released.append("the evaluation counts of validation records: exact, without noise")
-    elif privacy.mode == "central" and config.attack is not None:
+    if privacy is not None and privacy.mode == "central" and config.attack is not None:
         released.append(
             "each attacker's share of the aggregate, which is measured before the noise"
         )

@@ -9,7 +9,17 @@ from typing import Literal
 
 import pandas
 
-__all__ = ["METRICS", "MODELS", "Kind", "Metric", "client_name", "listed", "metric", "write"]
+__all__ = [
+    "METRICS",
+    "MODELS",
+    "Kind",
+    "Metric",
+    "bound_of",
+    "client_name",
+    "listed",
+    "metric",
+    "write",
+]
 
 Kind = Literal["percent", "points", "number", "count", "text", "truth", "written"]
 
@@ -117,6 +127,16 @@ MODELS = {
 def metric(name: str) -> Metric:
     """A known metric, or the name as it stands for one we do not know."""
     return METRICS.get(name) or Metric(name.replace("_", " "), "number", "")
+
+
+def bound_of(name: str) -> str:
+    """The metric that this one is a bound of the interval of, or "".
+
+    >>> bound_of("accuracy_low"), bound_of("accuracy")
+    ('accuracy', '')
+    """
+    stem, _, end = name.rpartition("_")
+    return stem if end in ("low", "high") and stem in METRICS else ""
 
 
 def write(value: object, kind: Kind = "number") -> str:

@@ -28,7 +28,9 @@ def fairness(data: ReportData) -> Section | None:
     groups: list[Block] = [f for name in RATES if (f := _groups(data, name))]
     gaps: list[Block] = [f for name in GAPS if (f := _gap_by_round(data, name))]
     own: list[Block] = [f for name in GAPS[:2] if (f := _gap_at_clients(data, name))]
-    tables: list[Block] = [t for t in (_table(data), _group_table(data)) if t]
+    tables: list[Block] = [
+        t for t in (_table(data), _interval_table(data), _group_table(data)) if t
+    ]
     if not (groups or gaps or own or tables):
         return None
     blocks: list[Block] = [
@@ -141,4 +143,31 @@ def _table(data: ReportData) -> Table | None:
             *(Column(label=m.label, kind=m.kind, meaning=m.meaning) for m in map(metric, shown)),
         ],
         rows=[[a, *(last[name].get(a) for name in shown)] for a in attributes],
+    )
+
+
+def _interval_table(data: ReportData) -> Table | None:
+    """Between which bounds each gap of the last round lies, where counts were noised."""
+    rows = []
+    for name in GAPS:
+        ends = [data.gaps(name + end) for end in ("", "_low", "_high")]
+        gap, low, high = (
+            e[e["round"].eq(data.last_round)].set_index("attribute").value for e in ends
+        )
+        label = metric(name).label
+        rows += [[label, a, gap.get(a), low[a], high.get(a)] for a in low.dropna().index]
+    if not rows:
+        return None
+    return Table(
+        caption=f"How sure the differences are: 95% intervals, round {data.last_round}",
+        columns=[
+            Column(label="difference", kind="text"),
+            Column(label="attribute", kind="text"),
+            Column(label="as counted", kind="points"),
+            Column(label="at least", kind="points"),
+            Column(label="at most", kind="points"),
+        ],
+        rows=rows,
+        note="Both the noise in the counts and the number of records are allowed for. Noise draws "
+        "groups apart, so a difference as counted is too large on average.",
     )

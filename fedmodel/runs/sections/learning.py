@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedmodel.runs.page import Block, Column, Section, Table
 from fedmodel.runs.sections.common import course, model_name
-from fedmodel.runs.words import METRICS, MODELS, metric, write
+from fedmodel.runs.words import METRICS, MODELS, bound_of, metric, write
 
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
@@ -59,7 +59,7 @@ def _table(data: ReportData) -> Table:
     best = data.best[0] if data.best else data.last_round
     rounds = sorted({int(data.rows(data.lead)["round"].min()), best, data.last_round})
     names = [name for name in MEASURES if len(data.rows(name))]
-    names += [name for name in data.measured if name not in METRICS]
+    names += [name for name in data.measured if name not in METRICS and not bound_of(name)]
     return Table(
         caption=f"The shared model on the {data.split} records",
         columns=[

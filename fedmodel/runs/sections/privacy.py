@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,18 +39,30 @@ def privacy(data: ReportData) -> Section | None:
         blocks.append(_spent(data))
     if len(data.epsilon):
         blocks.append(_figure(data))
-    if sentences := [_sentence(item) for item in statement.get("sentences", ())]:
-        blocks.append(Listing(caption="What is guaranteed", items=sentences))
-    if outside := [_sentence(item) for item in statement.get("outside", ())]:
-        title = "What lies outside the guarantee"
-        blocks.append(Listing(caption=title, items=outside, weight="caution"))
+    evaluation = statement.get("evaluation", {})
+    blocks += _guaranteed(statement, "")
+    blocks += _guaranteed(evaluation, " to records that models are evaluated on")
     if warnings := [_sentence(item) for item in statement.get("warnings", ())]:
         blocks.append(Listing(caption="Warnings", items=warnings, weight="caution"))
-    told = ("sentences", "outside", "warnings")
-    terms = {key: part for key, part in statement.items() if key not in told}
+    terms = {**_terms(statement), **({"evaluation": _terms(evaluation)} if evaluation else {})}
     if pairs := flat(terms):
         blocks.append(Facts(pairs=pairs, caption="The terms of the guarantee", folded=True))
     return Section(title="Privacy", blocks=blocks)
+
+
+def _guaranteed(statement: Mapping, whom: str) -> list[Block]:
+    blocks: list[Block] = []
+    if sentences := [_sentence(item) for item in statement.get("sentences", ())]:
+        blocks.append(Listing(caption=f"What is guaranteed{whom}", items=sentences))
+    if outside := [_sentence(item) for item in statement.get("outside", ())]:
+        title = f"What lies outside the guarantee{whom}"
+        blocks.append(Listing(caption=title, items=outside, weight="caution"))
+    return blocks
+
+
+def _terms(statement: Mapping) -> dict:
+    told = ("sentences", "outside", "warnings", "evaluation")
+    return {key: part for key, part in statement.items() if key not in told}
 
 
 def _sentence(text: object) -> str:
