@@ -47,7 +47,8 @@ def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
 
     with Progress(out, experiment) as progress, _interruptible(experiment):
         for note in experiment.built.notes:
-            progress.say(f"[yellow]note:[/] {escape(note)}")
+            lines = textwrap.fill(f"note: {note}", out.width - 2, subsequent_indent="  ")
+            progress.say(f"[yellow]note:[/]{escape(lines[len('note:') :])}")
         experiment.say = lambda line: progress.say(escape(line))
         try:
             for finished in start():
