@@ -56,7 +56,7 @@ def mean_gradient(
     if batch.planted is not None:
         mean.addcmul_(batch.planted(), weight[:, None])
     cohort.note_loss(loss, number)
-    return mean if batch.planted is None else mean.add_(batch.planted() * weight[:, None])
+    return mean
 
 
 def clipped_gradient_sum(

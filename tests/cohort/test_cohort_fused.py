@@ -1,5 +1,7 @@
 """All steps in one compiled call against the readable loop, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from fedmodel.clients import sgd as plain_module
 from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.sgd import sgd
 from fedmodel.cohort import Cohort, FlatModel, LocalTraining, fused
+from fedmodel.cohort.gradients import clipped_gradient_sum, mean_gradient
 from fedmodel.types import Card, FederatedData
 
 MODEL = FlatModel(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)))
@@ -127,3 +130,24 @@ def test_other_models_go_step_by_step():
     start = model.initial
     assert fused.fused_sgd(cohort, start, private=True, learning_rate=0.1) is None
     assert not cohort.poisson_steps.any()
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_what_an_audit_plants_joins_a_gradient_once(private):
+    cohort = cohort_of([5, 2], batch_size=3, num_steps=[2, 1], private=private, noise=0.5)
+    local = MODEL.initial.repeat(2, 1)
+    batch, asked = cohort.shuffled_batch(0), []
+    planted = torch.randn(2, MODEL.size, generator=torch.Generator().manual_seed(1))
+
+    def plant():
+        asked.append(1)
+        return planted
+
+    def gradient(batch):
+        if private:
+            return clipped_gradient_sum(cohort, local, batch, clip=0.3) / 0.3
+        return mean_gradient(cohort, local, batch) * batch.present.sum(1)[:, None]
+
+    found = gradient(replace(batch, planted=plant)) - gradient(batch)
+    torch.testing.assert_close(found, planted, rtol=1e-4, atol=1e-5)
+    assert asked == [1]
