@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from flwr.app import Message
 
 from fedmodel._flower import arrays_of
-from fedmodel.errors import RunFailed
 from fedmodel.grids.local import SUM, LocalGrid
-from fedmodel.messages import Instructions, Replies, Request, requests
+from fedmodel.grids.summing import SummingGrid
+from fedmodel.messages import Instructions, Replies, Request
 
 __all__ = ["FoldingGrid", "group_size"]
 
@@ -23,7 +22,7 @@ def group_size(size: int) -> int:
     return max(1, GROUP_BYTES // (4 * size))
 
 
-class FoldingGrid(LocalGrid):
+class FoldingGrid(SummingGrid):
     """Any grid, whose clients train in groups: of a group only the weighted sum is kept.
 
     The one reply to a request to train holds the weighted mean of the clients' models, and
@@ -33,29 +32,8 @@ class FoldingGrid(LocalGrid):
     """
 
     def __init__(self, inner: LocalGrid, *, size: int, by_records: bool, retry: bool) -> None:
-        super().__init__(len(inner.nodes))
-        self.inner, self.states = inner, inner.states
+        super().__init__(inner)
         self.group, self.by_records, self.retry = group_size(size), by_records, retry
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        asked = messages if isinstance(messages, Instructions) else list(messages)
-        wanted = requests(asked)
-        if not any(request.message_type.startswith("train") for request in wanted):
-            return self.inner.send_and_receive(asked, timeout=timeout)
-        if len(wanted) > 1:
-            raise RunFailed(
-                f"the strategy asks for {len(wanted)} different trainings in one round, and the "
-                "updates of all clients at once do not fit",
-                where="[strategy]",
-                fix="Use a strategy that sends all clients the same model and settings, or sample "
-                "fewer clients.",
-            )
-        return self._train(wanted[0])
-
-    def close(self) -> None:
-        self.inner.close()
 
     def _train(self, request: Request) -> Replies:
         sums = _Sums(request, by_records=self.by_records)

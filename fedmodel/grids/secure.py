@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedmodel._flower import arrays_of
-from fedmodel.errors import RunFailed
 from fedmodel.grids.local import FIRST_NODE, SUM, LocalGrid
-from fedmodel.messages import Instructions, Replies, Request, requests
+from fedmodel.grids.summing import SummingGrid
+from fedmodel.messages import Instructions, Replies, Request
 from fedmodel.randomness import SERVER, stream
 from fedmodel.secure.answers import ANSWER, Plan
 from fedmodel.secure.encoding import FURTHER
@@ -34,7 +34,7 @@ __all__ = ["SecureGrid"]
 Answer = TypeVar("Answer", bound=Spoken)
 
 
-class SecureGrid(LocalGrid):
+class SecureGrid(SummingGrid):
     """Any grid whose clients keep their updates to themselves (`fedmodel.secure.answers`).
 
     A request to train becomes the four exchanges of `SecureServer`. The one reply holds the start
@@ -47,9 +47,8 @@ class SecureGrid(LocalGrid):
     """
 
     def __init__(self, inner: LocalGrid, plan: Plan, *, seed: int) -> None:
-        super().__init__(len(inner.nodes))
-        self.inner, self.plan, self.seed = inner, plan, seed
-        self.states = inner.states
+        super().__init__(inner)
+        self.plan, self.seed = plan, seed
         self.leaving: set[int] = set()
 
     def leave(self, nodes: Iterable[int]) -> bool:
@@ -57,24 +56,8 @@ class SecureGrid(LocalGrid):
         self.leaving = set(nodes)
         return True
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Raises RunFailed where too few clients are left: then nothing is known of any update."""
-        asked = messages if isinstance(messages, Instructions) else list(messages)
-        wanted = requests(asked)
-        if not any(request.message_type.startswith("train") for request in wanted):
-            return self.inner.send_and_receive(asked, timeout=timeout)
-        if len(wanted) > 1:
-            raise RunFailed(
-                f"the strategy asks for {len(wanted)} different trainings in one round, and only "
-                "updates of one model can be added up",
-                where="[strategy]",
-                fix="Use a strategy that sends all clients the same model and settings.",
-            )
-        return self._train(wanted[0])
-
     def _train(self, request: Request) -> Replies:
+        """Raises RunFailed where too few clients are left: then nothing is known of any update."""
         plan, encoding = self.plan, self.plan.encoding
         number = int(request.config.get("server-round", 0))
         server = SecureServer(

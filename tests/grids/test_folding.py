@@ -5,12 +5,15 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from flwr.clientapp import ClientApp
 
 import fedmodel
 from fedmodel import folded
 from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.experiment import Experiment
 from fedmodel.grids import folding
+from fedmodel.grids.inline import InlineGrid
+from fedmodel.grids.secure import SecureGrid
 
 BASE = {
     "seed": 3,
@@ -108,3 +111,19 @@ def test_a_client_that_fails_is_asked_once_more(times, policy, tmp_path, monkeyp
     start, end = Experiment.read(config).built.model.initial, run.model.state_dict()
     moved = torch.cat([v.flatten() for v in end.values()]) - start
     torch.testing.assert_close(moved, torch.ones_like(moved))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_closing_lets_go_of_the_grid_inside(secure, monkeypatch):
+    """A Ray grid inside would keep its workers."""
+    closed = []
+    monkeypatch.setattr("fedmodel.grids.inline.InlineGrid.close", lambda grid: closed.append(grid))
+    grid = InlineGrid(ClientApp(), num_clients=4)
+    plan = object()
+    outside = (
+        SecureGrid(grid, plan, seed=1)
+        if secure
+        else folding.FoldingGrid(grid, size=3, by_records=True, retry=False)
+    )
+    outside.close()
+    assert closed == [grid]
