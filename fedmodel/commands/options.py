@@ -1,0 +1,22 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Optional
+
+import typer
+
+__all__ = ["HIDDEN", "Engine", "Set"]
+
+# typer 0.20 drops the help of arguments with this click; the docstrings say what they are.
+HIDDEN = typer.Argument(hidden=True)
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, e.g. client.learning_rate=0.05."
+    ),
+]
+Engine = Annotated[
+    Optional[Literal["inline", "ray", "flower"]],  # noqa: UP045
+    typer.Option(help="Where clients execute; results are the same."),
+]
