@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from inspect import unwrap
+from inspect import getsource, unwrap
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 from numba import njit
 
@@ -21,20 +23,34 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(unwrap(function), forceinline=True, **_OPTIONS)  # without a type checker
 
 
-def compiled(loop: Callable[..., None] | None = None, *, reorder: bool = False) -> Any:
+def compiled(
+    loop: Callable[..., None] | None = None,
+    *,
+    reorder: bool = False,
+    parts: tuple[ModuleType, ...] = (),
+) -> Any:
     """Compile at the first call, for this machine's widest vectors; keep the code on disk; let other
     threads run meanwhile.
 
     With `reorder` sums may be formed in another order than written, so that they fill the vectors:
-    the last bits can then differ from one kind of processor to another.
+    the last bits can then differ from one kind of processor to another. `parts` are modules whose
+    functions it calls: the code on disk is of no use once they change.
     """
     if loop is None:
-        return partial(compiled, reorder=reorder)
+        return partial(compiled, reorder=reorder, parts=parts)
     options = {**_OPTIONS, "nogil": True, "fastmath": {"reassoc", "contract"} if reorder else False}
+    loop = unwrap(loop)
+    if parts:  # numba looks at the loop's own file alone, and names what it keeps by this
+        loop.__qualname__ += f"-{_digest(parts):x}"
     try:
-        return njit(unwrap(loop), cache=True, **options)
+        return njit(loop, cache=True, **options)
     except RuntimeError:  # there is no directory it may write to: each process compiles for itself
-        return njit(unwrap(loop), **options)
+        return njit(loop, **options)
+
+
+@cache
+def _digest(parts: tuple[ModuleType, ...]) -> int:
+    return crc32("".join(map(getsource, parts)).encode())
 
 
 def in_threads(work: Callable[[slice], None], number: int, threads: int) -> None:

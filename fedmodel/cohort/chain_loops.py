@@ -1,19 +1,39 @@
-"""The passes of a chain of linear layers, and whole local trainings, compiled: client by client.
+"""The passes of a chain of layers, and whole local trainings, compiled: client by client.
 
-A row of `table` is a layer: inputs, outputs, where its weight and its bias (or -1) start in a client's
-vector, the activation after it, and where its input and the gradient of its output stand in what is
-`kept` of a client, in units of its number of rows.
+A chain's `form` is a tuple: a `table`, a row a layer with the numbers that `Row` lists; `shapes`, a row
+a layer, zeros for a linear one (`image_loops.Shape`); how many numbers are kept of a record, and how
+many more of its gradients of convolutions; and how many are worked with at a time.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from fedmodel.cohort import activation_loops, image_loops
+from fedmodel.cohort.activation_loops import activate, derive
+from fedmodel.cohort.image_loops import channels_first, channels_last, channels_last_in_place
 from fedmodel.compiling import compiled, inlined
 
-__all__ = ["NONE", "RELU", "SIGMOID", "TANH", "add", "run", "square", "train"]
+__all__ = ["Row", "add", "run", "square", "train"]
 
-NONE, RELU, TANH, SIGMOID = range(4)
+_PARTS = (activation_loops, image_loops)
+
+
+class Row(NamedTuple):
+    """One layer. Places are in what is kept of a client, in units of its number of rows."""
+
+    inputs: int
+    outputs: int  # before pooling
+    weight: int  # where it starts in the client's vector
+    bias: int  # or -1
+    activation: int  # after it
+    before: int  # the place of its input
+    behind: int  # of its output's gradient
+    pooled: int = -1  # of what a convolution gives on
+    back: int = -1  # of the gradient of what it gives on
+    single: int = -1  # of a convolution's gradients record by record, elsewhere
 
 
 @inlined
@@ -25,35 +45,6 @@ def _block(kept, place, width, rows):
 @inlined
 def _matrix(vector, start, outputs, inputs):
     return vector[start : start + outputs * inputs].reshape((outputs, inputs))
-
-
-@inlined
-def _activate(z, activation):
-    flat = z.reshape(z.size)
-    if activation == RELU:
-        for i in range(len(flat)):
-            flat[i] = flat[i] if flat[i] > 0 else flat[i] * 0  # keeps NaN, as torch does
-    elif activation == TANH:
-        for i in range(len(flat)):
-            flat[i] = np.tanh(flat[i])
-    elif activation == SIGMOID:
-        for i in range(len(flat)):
-            flat[i] = 1 / (1 + np.exp(-flat[i]))
-
-
-@inlined
-def _derive(g, a, activation):
-    """Times the activation's derivative, from what came out of it."""
-    g, a = g.reshape(g.size), a.reshape(a.size)
-    if activation == RELU:
-        for i in range(len(g)):
-            g[i] = g[i] if a[i] > 0 else 0
-    elif activation == TANH:
-        for i in range(len(g)):
-            g[i] *= 1 - a[i] * a[i]
-    elif activation == SIGMOID:
-        for i in range(len(g)):
-            g[i] *= a[i] * (1 - a[i])
 
 
 @inlined
@@ -79,47 +70,83 @@ def _cross_entropy(z, y):
     return np.log(total) - own
 
 
-@compiled
-def _pass(vector, x, y, rows, table, kept):
+@compiled(parts=_PARTS)
+def _pass(vector, x, y, rows, form, kept, work):
     """One client's forward and backward pass on these rows: fills `kept`, returns the summed loss."""
-    number, loss = len(rows), vector[0] * 0
+    table, shapes = form[:2]
+    number, last, loss = len(rows), len(table) - 1, vector[0] * 0
     a = _block(kept, table[0, 5], table[0, 0], number)
     for r in range(number):
-        for i in range(x.shape[1]):
-            a[r, i] = x[rows[r], i]
+        if shapes[0, 0] > 1:
+            channels_last(x[rows[r]], shapes[0, 0], a[r])
+        else:
+            for i in range(x.shape[1]):
+                a[r, i] = x[rows[r], i]
     for layer in range(len(table)):
-        inputs, outputs, weight, bias, activation, _, behind = table[layer]
-        if layer + 1 < len(table):
-            behind = table[layer + 1, 5]  # the logits alone become their gradient
-        z = _block(kept, behind, outputs, number)
+        inputs, outputs, weight, bias, activation, before, behind, pooled = table[layer, :8]
+        if layer < last:
+            after, width = table[layer + 1, 5], table[layer + 1, 0]
+        a = _block(kept, before, inputs, number)
+        if shapes[layer, 0]:
+            z = _block(kept, behind, outputs, number)
+            out = _block(kept, pooled, width, number)
+            image_loops.forward(vector, weight, bias, activation, shapes[layer], a, z, out, work)
+            if after != pooled:
+                flat = _block(kept, after, width, number)
+                for r in range(number):
+                    channels_first(out[r], shapes[layer, 9], flat[r])
+            continue
+        z = _block(kept, after if layer < last else behind, outputs, number)
         np.dot(a, _matrix(vector, weight, outputs, inputs).T, z)
         if bias >= 0:
             for r in range(number):
                 for o in range(outputs):
                     z[r, o] += vector[bias + o]
-        _activate(z, activation)
-        a = z
+        activate(z, activation)
+    z = _block(kept, table[last, 6], table[last, 1], number)  # its logits become their gradient
     for r in range(number):
-        loss += _cross_entropy(a[r], y[rows[r]])
-    for layer in range(len(table) - 1, 0, -1):
-        inputs, outputs, weight, _, _, place, behind = table[layer]
+        loss += _cross_entropy(z[r], y[rows[r]])
+    for layer in range(last, 0, -1):
+        inputs, outputs, weight, _, _, before, behind = table[layer, :7]
         g = _block(kept, behind, outputs, number)
-        back = _block(kept, table[layer - 1, 6], inputs, number)
-        np.dot(g, _matrix(vector, weight, outputs, inputs), back)
-        _derive(back, _block(kept, place, inputs, number), table[layer - 1, 4])
+        back = _block(kept, table[layer - 1, 8], inputs, number)
+        if shapes[layer, 0]:
+            image_loops.back(vector, weight, shapes[layer], g, back, work)
+        else:
+            np.dot(g, _matrix(vector, weight, outputs, inputs), back)
+        activation = table[layer - 1, 4]
+        if shapes[layer - 1, 0]:
+            if not shapes[layer, 0]:
+                for r in range(number):
+                    channels_last_in_place(back[r], shapes[layer - 1, 9], work)
+            out = _block(kept, table[layer - 1, 7], inputs, number)
+            z = _block(kept, table[layer - 1, 6], table[layer - 1, 1], number)
+            image_loops.unpool(activation, shapes[layer - 1], out, back, z)
+        else:
+            derive(back, _block(kept, before, inputs, number), activation)
     return loss
 
 
-@compiled(reorder=True)
-def _square(table, kept, squared):
+@compiled(reorder=True, parts=_PARTS)
+def _square(form, kept, singles, squared, work):
     """Squared norms of one client's gradients, row by row: ``squared [R, 2, L]`` of biases, weights.
 
-    That of a weight is ``|g|^2 |a|^2`` (Goodfellow 2015).
+    That of a linear layer's weight is ``|g|^2 |a|^2`` (Goodfellow 2015). Convolutions' gradients are
+    computed, and kept in `singles`.
     """
+    table, shapes = form[:2]
+    number = len(squared)
     for layer in range(len(table)):
-        a = _block(kept, table[layer, 5], table[layer, 0], len(squared))
-        g = _block(kept, table[layer, 6], table[layer, 1], len(squared))
-        for r in range(len(squared)):
+        a = _block(kept, table[layer, 5], table[layer, 0], number)
+        g = _block(kept, table[layer, 6], table[layer, 1], number)
+        if shapes[layer, 0]:
+            shape = shapes[layer]
+            one = _block(
+                singles, table[layer, 9], shape[9] * shape[3] * shape[4] * shape[0], number
+            )
+            image_loops.square(shape, a, g, one, squared[:, :, layer], work)
+            continue
+        for r in range(number):
             of_a, of_g = kept[0] * 0, kept[0] * 0
             for i in range(a.shape[1]):
                 of_a += a[r, i] * a[r, i]
@@ -128,22 +155,34 @@ def _square(table, kept, squared):
             squared[r, 0, layer], squared[r, 1, layer] = of_g, of_a * of_g
 
 
-@compiled
-def _add(table, kept, factors, total):
+@compiled(parts=_PARTS)
+def _add(form, kept, singles, factors, total, work):
     """The sum of one client's gradients, each row times ``factors [R, L]``, to ``total [d]``.
 
-    What is kept of the gradients is scaled in place.
+    What is kept of the gradients is scaled in place. Of convolutions it takes `singles`, where there
+    are some.
     """
+    table, shapes = form[:2]
+    number = len(factors)
     total[:] = 0
-    for layer in range(len(table) if len(factors) else 0):
-        inputs, outputs, weight, bias, _, place, behind = table[layer]
-        a = _block(kept, place, inputs, len(factors))
-        g = _block(kept, behind, outputs, len(factors))
-        for r in range(len(factors)):
+    for layer in range(len(table) if number else 0):
+        inputs, outputs, weight, bias, _, before, behind = table[layer, :7]
+        a = _block(kept, before, inputs, number)
+        g = _block(kept, behind, outputs, number)
+        if shapes[layer, 0]:
+            shape, own = shapes[layer], factors[:, layer]
+            if len(singles):
+                size = shape[9] * shape[3] * shape[4] * shape[0]
+                one = _block(singles, table[layer, 9], size, number)
+                image_loops.add_kept(weight, bias, shape, one, g, own, total, work)
+            else:
+                image_loops.add(weight, bias, shape, a, g, own, total, work)
+            continue
+        for r in range(number):
             for o in range(outputs):
                 g[r, o] *= factors[r, layer]
         if bias >= 0:
-            for r in range(len(factors)):
+            for r in range(number):
                 for o in range(outputs):
                     total[bias + o] += g[r, o]
         np.dot(g.T, a, _matrix(total, weight, outputs, inputs))
@@ -152,33 +191,38 @@ def _add(table, kept, factors, total):
 # The same for K clients, whose rows stand one client after the other: ``starts [K + 1]``.
 
 
-@compiled
-def run(local, x, y, rows, starts, table, width, kept, loss):
+@compiled(parts=_PARTS)
+def run(local, x, y, rows, starts, form, kept, loss):
     """Forward and backward passes: fills `kept`, and each client's summed loss, ``loss [K]``."""
+    width, work = form[2], np.empty(form[4], local.dtype)
     for k in range(len(local)):
         first, last = starts[k], starts[k + 1]
         mine = kept[first * width : last * width]
-        loss[k] = _pass(local[k], x, y, rows[first:last], table, mine) if first < last else 0
+        loss[k] = _pass(local[k], x, y, rows[first:last], form, mine, work) if first < last else 0
 
 
-@compiled
-def square(starts, table, width, kept, squared):
+@compiled(parts=_PARTS)
+def square(starts, form, kept, singles, squared):
     """Each record's squared gradient norms by layer, ``squared [R, 2, L]``: biases', then weights'."""
+    width, more, work = form[2], form[3], np.empty(form[4], kept.dtype)
     for k in range(len(starts) - 1):
         first, last = starts[k], starts[k + 1]
         if first < last:
-            _square(table, kept[first * width : last * width], squared[first:last])
+            mine, own = kept[first * width : last * width], singles[first * more : last * more]
+            _square(form, mine, own, squared[first:last], work)
 
 
-@compiled
-def add(starts, table, width, kept, factors, total):
+@compiled(parts=_PARTS)
+def add(starts, form, kept, singles, factors, total):
     """Each client's sum of gradients, each record's times ``factors [R, L]``, to ``total [K, d]``."""
+    width, more, work = form[2], form[3], np.empty(form[4], kept.dtype)
     for k in range(len(total)):
         first, last = starts[k], starts[k + 1]
-        _add(table, kept[first * width : last * width], factors[first:last], total[k])
+        mine, own = kept[first * width : last * width], singles[first * more : last * more]
+        _add(form, mine, own, factors[first:last], total[k], work)
 
 
-@compiled
+@compiled(parts=_PARTS)
 def train(
     clients,
     local,
@@ -189,8 +233,7 @@ def train(
     first,
     records,
     num_steps,
-    table,
-    width,
+    form,
     clip,
     noise,
     noise_scale,
@@ -201,8 +244,7 @@ def train(
 ):
     """Steps of SGD of K clients, those from ``clients[0]`` to ``clients[1]``.
 
-    ``local [K, d]`` moves, ``velocity [K, d]`` is its momentum,
-    where there is some.
+    ``local [K, d]`` moves, ``velocity [K, d]`` is its momentum, where there is some.
 
     ``records [S, K, B]`` are each step's, -1 for none; those of client k stand from row ``first[k]``.
     With a finite `clip` each record's gradient is clipped, ``noise [S, K, d]`` added in units of
@@ -210,11 +252,13 @@ def train(
     rate, momentum, weight decay and proximal. Client k takes ``num_steps[k]`` steps. The losses that
     were met are added to ``loss [K]``, their number to ``met [K]``.
     """
-    most = records.shape[2]
+    table, _, width, more, worked = form
+    most, clipped = records.shape[2], clip < np.inf
     rows, kept = np.empty(most, np.int64), np.empty(most * width, local.dtype)
+    singles = np.empty(most * more if clipped else 0, local.dtype)
     squared = np.empty((most, 2, len(table)), local.dtype)
     factors = np.empty((most, len(table)), local.dtype)
-    total = np.empty(local.shape[1], local.dtype)
+    total, work = np.empty(local.shape[1], local.dtype), np.empty(worked, local.dtype)
     rate, momentum, decay, proximal = rates
     one = local.dtype.type(1)
     for k in range(clients[0], clients[1]):
@@ -227,11 +271,12 @@ def train(
                     number += 1
             mine = kept[: number * width]
             if number:
-                loss[k] += _pass(own, x, y, rows[:number], table, mine)
+                loss[k] += _pass(own, x, y, rows[:number], form, mine, work)
             met[k] += number
-            if clip < np.inf:
+            if clipped:
+                apart = singles[: number * more]
                 if number:
-                    _square(table, mine, squared[:number])
+                    _square(form, mine, apart, squared[:number], work)
                 for r in range(number):
                     norm = one * 0
                     for layer in range(len(table)):
@@ -239,7 +284,7 @@ def train(
                     factor = min(one, clip / np.sqrt(norm)) if norm > 0 else one
                     for layer in range(len(table)):
                         factors[r, layer] = factor
-                _add(table, mine, factors[:number], total)
+                _add(form, mine, apart, factors[:number], total, work)
                 share, scale = one / divisor[k], noise_scale[k]
                 if scale > 0:
                     drawn = noise[step, k]
@@ -250,7 +295,7 @@ def train(
                         total[i] *= share
             else:
                 factors[:number] = one / max(number, 1)
-                _add(table, mine, factors[:number], total)
+                _add(form, mine, singles, factors[:number], total, work)
             if proximal > 0 or decay > 0:
                 for i in range(len(total)):
                     total[i] += proximal * (own[i] - start[i]) + decay * own[i]

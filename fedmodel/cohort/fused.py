@@ -54,6 +54,8 @@ def fused_sgd(
     scale = (cohort.clip * cohort.noise_multiplier).to(local).numpy()
     divisor = cohort.expected_batch_size.to(local).numpy()
     loss, met = np.zeros(cohort.size, moved.dtype), np.zeros(cohort.size, np.int64)
+    x, *rest = cohort.rows
+    rows = (x.reshape(len(x), -1), *rest)
     noisy = private and bool(cohort.noise_multiplier.any())
     size = max(1, NOISE_BYTES // moved.nbytes if noisy else len(steps))
     for begin in range(0, len(steps), size):
@@ -67,11 +69,10 @@ def fused_sgd(
             moved,
             start.numpy(),
             velocity,
-            *cohort.rows,
+            *rows,
             records,
             cohort.num_steps - begin,
-            chain.table,
-            chain.width,
+            chain.form,
             clip,
             noise,
             scale,
