@@ -113,15 +113,11 @@ class StackedModel:
         try:
             with products(self.precision, local.device) as lower:
                 parameters = self._views(local if lower is None else local.to(lower))
-                self.step.begin(rows, parameters, keeps_uses=scale is not None)
+                totals = self._views(out)
+                self.step.begin(rows, parameters, totals, keeps_uses=scale is not None)
                 each = self._backward(rows, batch, local.dtype)
             losses = rows.sums(each)
             self.step.sum_up(None if scale is None else scale(self._squared_norms(losses)))
-            totals = [
-                self.step.totals[name] if name in self.step.totals else local.new_zeros(own.shape)
-                for name, own in parameters.items()
-            ]
-            torch.cat([total.flatten(1) for total in totals], 1, out=out)
         finally:
             self.step.end()
             for layer in self.dropouts:

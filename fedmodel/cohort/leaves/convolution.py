@@ -138,18 +138,17 @@ class Windows(Use):
     def _by_row(self, values: Float[Tensor, "N groups T n"]) -> Float[Tensor, "r times n"]:
         return values.unflatten(0, (-1, self.times)).transpose(1, 2).flatten(0, 1).flatten(1, 2)
 
-    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, " K *shape"]:
+    def total(
+        self, rows: Rows, out: Float[Tensor, " K *shape"], factor: Tensor | None = None
+    ) -> None:
         g, x, geometry = self.g, self.x, self.geometry
         if factor is not None:  # the gradient is linear in both: scale the smaller
             scale = factor.repeat_interleave(self.times).view(-1, *(1,) * (g.dim() - 1))
             g, x = (g * scale, x) if g.numel() <= x.numel() else (g, x * scale)
         # Only its shape matters where the weight's own gradient is wanted.
         weight = g.new_empty(g.shape[1], x.shape[1] // geometry.groups, *geometry.size)
-        totals = [
-            geometry.backward(back, own, weight, (False, True, False))[1]
-            for back, own in zip(rows.split(g), rows.split(x))
-        ]
-        return torch.stack(totals)
+        for total, back, own in zip(out, rows.split(g), rows.split(x)):
+            total.copy_(geometry.backward(back, own, weight, (False, True, False))[1])
 
 
 def channels_last(x: Tensor) -> Tensor:

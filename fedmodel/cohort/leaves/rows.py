@@ -80,16 +80,18 @@ class Rows:
         return out
 
     def products(
-        self, left: Float[Tensor, "R T n"], right: Float[Tensor, "R T m"]
-    ) -> Float[Tensor, "K n m"]:
-        """For each client the sum over its rows and times of left times right, transposed."""
+        self,
+        left: Float[Tensor, "R T n"],
+        right: Float[Tensor, "R T m"],
+        out: Float[Tensor, "K n m"],
+    ) -> None:
+        """To `out`, for each client the sum over its rows and times of left times right, transposed."""
         if self.block is not None:
             a, b = (x.reshape(self.num_clients, -1, x.shape[-1]) for x in (left, right))
-            return torch.bmm(a.mT, b)
-        out = left.new_empty(self.num_clients, left.shape[-1], right.shape[-1])
+            torch.bmm(a.mT, b, out=out)
+            return
         for own, a, b in zip(out, self.split(left), self.split(right)):
             torch.mm(a.flatten(0, 1).T, b.flatten(0, 1), out=own)
-        return out
 
     def sums(
         self, values: Float[Tensor, " R *shape"], factor: Float[Tensor, " R"] | None = None

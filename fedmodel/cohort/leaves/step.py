@@ -30,16 +30,22 @@ class Step:
         self.keeps_uses = False
         self.dtype = like.dtype  # of what the layers compute with, for now
         self.uses: dict[str, list[Use]] = {}
-        self.totals: dict[str, Float[Tensor, "K ..."]] = {}
+        self.totals: Mapping[str, Float[Tensor, "K ..."]] = {}
+        self._begun: set[str] = set()  # the totals that something has come to
 
     def begin(
-        self, rows: Rows, parameters: Mapping[str, Float[Tensor, "K ..."]], *, keeps_uses: bool
+        self,
+        rows: Rows,
+        parameters: Mapping[str, Float[Tensor, "K ..."]],
+        totals: Mapping[str, Float[Tensor, "K ..."]],
+        *,
+        keeps_uses: bool,
     ) -> None:
-        """From now on these are the clients' parameters. Gradients are summed up as they come, or
-        with `keeps_uses` once `sum_up` tells each row's factor."""
+        """From now on these are the clients' parameters. Gradients are summed up in `totals` as they
+        come, or with `keeps_uses` once `sum_up` tells each row's factor."""
         self._rows, self.parameters, self.keeps_uses = rows, parameters, keeps_uses
         self.dtype = next(iter(parameters.values())).dtype
-        self.uses, self.totals = {}, {}
+        self.uses, self.totals, self._begun = {}, totals, set()
 
     def end(self) -> None:
         """Let go of all tensors."""
@@ -58,17 +64,27 @@ class Step:
         if self.keeps_uses or again:
             self.uses.setdefault(name, []).append(use)
         else:
-            self._add(name, use.total(self.rows))
+            self._add(name, use)
 
     def sum_up(self, factors: Mapping[str, Float[Tensor, " R"]] | None = None) -> None:
         """Add what was kept to the totals, each row times its factor for the parameter."""
         for name, uses in self.uses.items():
             one, factor = joined(uses), None if factors is None else factors[name]
             for use in uses if one is None else [one]:
-                self._add(name, use.total(self.rows, factor))
+                self._add(name, use, factor)
+        for name in self.totals.keys() - self._begun:  # parameters that were not used
+            self.totals[name].zero_()
 
-    def _add(self, name: str, total: Float[Tensor, "K ..."]) -> None:
-        total = total.to(self.anchor.dtype)
-        if name in self.totals:
-            total += self.totals[name]
-        self.totals[name] = total
+    def _add(self, name: str, use: Use, factor: Float[Tensor, " R"] | None = None) -> None:
+        total = self.totals[name]
+        begun = name in self._begun
+        self._begun.add(name)
+        if not begun and use.g.dtype == total.dtype:
+            use.total(self.rows, total, factor)
+            return
+        more = torch.empty(total.shape, dtype=use.g.dtype, device=total.device)
+        use.total(self.rows, more, factor)
+        if begun:
+            total.add_(more)
+        else:
+            total.copy_(more)

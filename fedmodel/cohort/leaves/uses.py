@@ -51,9 +51,9 @@ class Use:
         raise NotImplementedError
 
     def total(
-        self, rows: Rows, factor: Float[Tensor, " R"] | None = None
-    ) -> Float[Tensor, " K *shape"]:
-        """Each client's sum of its rows' gradients, each times its factor. A tensor of its own."""
+        self, rows: Rows, out: Float[Tensor, " K *shape"], factor: Float[Tensor, " R"] | None = None
+    ) -> None:
+        """To `out`, each client's sum of its rows' gradients, each times its factor."""
         raise NotImplementedError
 
 
@@ -98,10 +98,11 @@ class Outer(Use):
     def row_gradients(self, part: slice) -> Float[Tensor, "r n m"]:
         return torch.bmm(self.g[part].mT, self.a[part])
 
-    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, "K n m"]:
+    def total(self, rows: Rows, out: Float[Tensor, "K n m"], factor: Tensor | None = None) -> None:
         if self.a.numel() < self.g.numel():  # the gradient is linear in both: scale the smaller
-            return rows.products(self.g, _scaled(self.a, factor))
-        return rows.products(_scaled(self.g, factor), self.a)
+            rows.products(self.g, _scaled(self.a, factor), out)
+        else:
+            rows.products(_scaled(self.g, factor), self.a, out)
 
 
 @dataclass(slots=True)
@@ -132,13 +133,13 @@ class Gathered(Use):
         result = g.new_zeros(len(g), self.length, g.shape[-1])
         return result.scatter_add_(1, index.clamp(min=0).expand_as(g), g * (index >= 0))
 
-    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, "K length m"]:
+    def total(
+        self, rows: Rows, out: Float[Tensor, "K length m"], factor: Tensor | None = None
+    ) -> None:
         g = _scaled(self.g, factor)
-        total = g.new_zeros(rows.num_clients, self.length, g.shape[-1])
-        for own, values, index in zip(total, rows.split(g), rows.split(self.index)):
+        for own, values, index in zip(out.zero_(), rows.split(g), rows.split(self.index)):
             kept = index >= 0
             own.index_add_(0, index[kept], values[kept])
-        return total
 
 
 @dataclass(slots=True)
@@ -157,10 +158,13 @@ class Summed(Use):
     def row_gradients(self, part: slice) -> Float[Tensor, " r *shape"]:
         return self.g[part].sum(1)
 
-    def total(self, rows: Rows, factor: Tensor | None = None) -> Float[Tensor, " K *shape"]:
+    def total(
+        self, rows: Rows, out: Float[Tensor, " K *shape"], factor: Tensor | None = None
+    ) -> None:
         if factor is None and rows.block is not None:
-            return self.g.reshape(rows.num_clients, -1, *self.g.shape[2:]).sum(1)
-        return rows.sums(self._rows(), factor)
+            torch.sum(self.g.reshape(rows.num_clients, -1, *self.g.shape[2:]), 1, out=out)
+        else:
+            out.copy_(rows.sums(self._rows(), factor))
 
     def _rows(self) -> Float[Tensor, " R *shape"]:
         return self.g.squeeze(1) if self.g.shape[1] == 1 else self.g.sum(1)
