@@ -22,7 +22,7 @@ from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.counts import CountNoise
-from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.ledger import LEDGER, Ledger
 from fedmodel.privacy.updates import LocalRelease
 from fedmodel.secure.answers import ClientSide, Plan
 from fedmodel.secure.exchanges import KEYS, MASKED, SHARES, UNMASK
@@ -31,8 +31,6 @@ from fedmodel.training import Trained, falsified, train_cohort
 from fedmodel.types import Counts, FederatedData, Split
 
 __all__ = ["CohortApp", "Workload", "counts_of"]
-
-LEDGER = "privacy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Protocol, runtime_checkable
@@ -12,6 +11,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmodel._flower import Run, identify
+from fedmodel.grids.states import ClientStates
 from fedmodel.messages import Replies, Request
 
 __all__ = ["FIRST_NODE", "SUM", "AnswersCohorts", "LocalGrid", "context_of"]
@@ -41,12 +41,12 @@ class AnswersCohorts(Protocol):
 class LocalGrid(Grid):
     """A grid whose node k + FIRST_NODE is the client of partition k, and which keeps clients' states.
 
-    Only clients that have a state take memory: `nodes` is a range, `states` makes what is asked for.
+    Hardly anything but states takes memory: `nodes` is a range, `states` makes what is asked for.
     """
 
     def __init__(self, num_clients: int) -> None:
         self.nodes = range(FIRST_NODE, FIRST_NODE + num_clients)
-        self.states: dict[int, RecordDict] = defaultdict(RecordDict)
+        self.states = ClientStates(self.nodes)
         self._run = Run.create_empty(run_id=1)
         self._replies: dict[str, Message] = {}
         self._numbers = count()
@@ -62,8 +62,10 @@ class LocalGrid(Grid):
 
     def save_states(self, nodes: Iterable[int] | None = None) -> dict[int, RecordDict]:
         """The states of clients, to be restored in another process; none of who never had one."""
-        asked = list(self.states) if nodes is None else nodes
-        return {node: self.states[node] for node in asked if node in self.states}
+        asked = list(self.states if nodes is None else nodes)
+        saved = {node: self.states[node] for node in asked if node in self.states}
+        self.states.pack(saved)
+        return saved
 
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         """Put saved states back."""

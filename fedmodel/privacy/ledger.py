@@ -10,7 +10,9 @@ from fedmodel._flower import config_of, teller_of
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import check_setting
 
-__all__ = ["Ledger"]
+__all__ = ["LEDGER", "Ledger"]
+
+LEDGER = "privacy"  # its name in a client's state
 
 COLUMNS = ("noise_multiplier", "sample_rate", "steps")
 

@@ -12,12 +12,11 @@ from fedmodel.errors import FedmodelError
 from fedmodel.grids.local import FIRST_NODE
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.client_level import sensitivity
-from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.ledger import LEDGER, Ledger
 from fedmodel.rounds import State
 
 __all__ = ["charge_again", "check_history", "ledger_of"]
 
-LEDGER = "privacy"
 FIX = (
     "Put the run folder back as it was, or start the experiment anew: going on would release more "
     "than was promised."
