@@ -28,8 +28,9 @@ from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
-from fedmodel.secured import secure_plan, what_is_seen
+from fedmodel.secured import asked_clients, secure_plan, what_is_seen
 from fedmodel.source import Source
+from fedmodel.strategies.compose import compose
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
@@ -124,6 +125,7 @@ def _build(config: Config, source: Source) -> Built:
             fix="Choose data.test > 0, or mark test records in the split column.",
         )
     _check_minimums(strategy, clean.num_clients)
+    _check_enough(strategy, clean.num_clients, dropout=config.client.dropout)
     attack = bound.attack
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
@@ -314,6 +316,21 @@ def _check_minimums(strategy: Strategy, num_clients: int) -> None:
                 where=f"[strategy] {name}",
                 fix=f"Choose 0 <= {name} <= 1.",
             )
+
+
+def _check_enough(strategy: Strategy, num_clients: int, *, dropout: float) -> None:
+    """An aggregator that needs more clients than a round has says so before anything runs."""
+    if not isinstance(strategy, compose) or strategy.sampling == "poisson":
+        return
+    asked = asked_clients(strategy, num_clients)
+    there = max(1, asked - round(dropout * asked))
+    weights = {"weights": torch.ones(there)} if strategy.takes_weights else {}
+    try:
+        strategy.combine(torch.zeros(there, 1), **weights)
+    except FedmodelError:
+        raise
+    except Exception:  # what else is wrong, the first round tells, with its line
+        return
 
 
 def _slower_kernel(work: Workload) -> list[str]:
