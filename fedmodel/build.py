@@ -23,6 +23,7 @@ from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
+from fedmodel.models.start import put_in, read_parameters
 from fedmodel.planning import plan_evaluation, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
@@ -82,6 +83,7 @@ def build(config: Config, source: Source) -> Built:
 
 def _build(config: Config, source: Source) -> Built:
     bound = bind(config, source)
+    start = read_parameters(source.base / config.model.init) if config.model.init else None
     behaviour = _supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
         raise FedmodelError(
@@ -106,6 +108,8 @@ def _build(config: Config, source: Source) -> Built:
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     module = _model(bound.model, clean, config.seed)
+    if start is not None:
+        put_in(module, start)
     model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
     targets = None

@@ -48,6 +48,12 @@ class Data(Open):
     ranges: dict[str, list[Any]] = {}
 
 
+class Model(Open):
+    """[model]: the model; `init` is the file of one to start from."""
+
+    init: str | None = None
+
+
 class Client(Open):
     """[client]: the client behaviour; `dropout` is the share of sampled clients lost each round."""
 
@@ -154,7 +160,7 @@ class Config(Section):
     rounds: Annotated[int, Field(ge=1)]
     data: Data
     partition: Open = Open(name="natural")
-    model: Open
+    model: Model
     client: Client
     privacy: Privacy | None = None
     secure_aggregation: SecureAggregation | None = None

@@ -30,7 +30,7 @@ from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.history import charge_again, check_history
-from fedmodel.runs.manifest import fingerprint, make_manifest
+from fedmodel.runs.manifest import fingerprint, make_manifest, start_model
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
@@ -131,6 +131,9 @@ class Experiment:
         folder = RunFolder.create(path)
         components = resolved_paths(self.raw, self.components)
         raw = bring_along(components, base=self.source.base, folder=path)
+        if self.config.model.init is not None:
+            folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
+            raw["model"] = {**raw["model"], "init": "init.safetensors"}
         folder.write("config.toml", tomli_w.dumps(_plain({**raw, "seed": self.config.seed})))
         manifest = make_manifest(
             seed=self.config.seed,
@@ -139,6 +142,8 @@ class Experiment:
             base=self.source.base,
         )
         manifest["name"], manifest["notes"] = self.name, list(built.notes)
+        if self.config.model.init is not None:
+            manifest["init"] = start_model(self.config.model.init, folder.path / "init.safetensors")
         folder.write_manifest(manifest)
         for note in built.notes:
             folder.log(f"note: {note}")

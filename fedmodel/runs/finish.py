@@ -119,6 +119,11 @@ def _released(config: Config) -> list[str]:
         released.append(
             "each attacker's share of the aggregate, which is measured before the noise"
         )
+    if config.model.init is not None:
+        released.append(
+            "the start model: what it gives away of the records that it was trained on is not counted, "
+            "also if these are among them"
+        )
     released.append("the picture of labels by client in this report")
     if config.evaluation.references:
         released.append(

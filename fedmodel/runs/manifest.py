@@ -17,7 +17,7 @@ import torch
 
 from fedmodel.types import FederatedData
 
-__all__ = ["fingerprint", "make_manifest"]
+__all__ = ["fingerprint", "make_manifest", "start_model"]
 
 PACKAGES = ("fedmodel", "flwr", "torch", "opacus", "ray", "numpy", "pandas", "flwr-datasets")
 
@@ -43,6 +43,11 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
         "finished": False,
         "notes": [],
     }
+
+
+def start_model(given: str, copy: Path) -> dict[str, str]:
+    """What the run started from, as it was given, and a hash of the copy in the run folder."""
+    return {"given": given, "hash": blake2b(copy.read_bytes(), digest_size=16).hexdigest()}
 
 
 def fingerprint(data: FederatedData) -> str:
