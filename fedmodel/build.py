@@ -24,7 +24,7 @@ from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.start import put_in, read_parameters
-from fedmodel.planning import plan_evaluation, plan_training, protect_sums
+from fedmodel.planning import plan_evaluation, plan_severity, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
@@ -151,6 +151,7 @@ def _build(config: Config, source: Source) -> Built:
         splits=splits,
         device=config.engine.device,
         count_noise=plan_evaluation(config),
+        severity=plan_severity(config, clean),
         secure=secure,
     )
     slower = _slower_kernel(workload)

@@ -122,6 +122,18 @@ class Attack(Open):
     clients: Annotated[float, Field(gt=0, lt=1)] | list[str | int] = 0.1
 
 
+Levels = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+
+class SeverityTable(Section):
+    """[evaluation.severity]: levels of what is done to test records, every so many rounds or at the end."""
+
+    feature_noise: Annotated[list[Positive], Field(min_length=1)] | None = None
+    missing_features: Levels | None = None
+    typos: Levels | None = None
+    every: Annotated[int, Field(ge=1)] | None = None
+
+
 class Evaluation(Section):
     """[evaluation]: how often, what beside the built-in metrics, and against which references.
 
@@ -131,6 +143,7 @@ class Evaluation(Section):
     every: Annotated[int, Field(ge=1)] = 1
     references: list[Literal["pooled", "local", "non_private"]] = []
     metrics: list[str | dict[str, Any]] = []
+    severity: SeverityTable | None = None
     epsilon: Positive | None = None  # over all evaluations of the run
     noise_multiplier: Positive | None = None  # standard deviation of the noise, in records
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # default: 1e-5

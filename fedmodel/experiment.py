@@ -22,6 +22,7 @@ from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
+from fedmodel.evaluation.severity import severity_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
 from fedmodel.grids.folding import FoldingGrid
@@ -204,6 +205,9 @@ class Experiment:
             metrics = self._rows(
                 finished.counts, number=finished.number, model="global", shares=finished.shares
             )
+            if finished.severity:
+                worse = severity_rows(finished.severity, data=built.data, round=finished.number)
+                metrics = pd.concat([metrics, worse], ignore_index=True)
             steps = spending.note(finished, state.clients)
             folder.save_round(state, finished, metrics, {"steps": steps})
             self._keep_best(folder, state, metrics)

@@ -72,7 +72,9 @@ def non_private(
     Updates are gathered in the open: what secure aggregation rounds off is no part of the reference.
     """
     training = work.training.without_privacy()
-    app = CohortApp(replace(work, training=training, max_steps=None, release=None, secure=None))
+    app = CohortApp(
+        replace(work, training=training, max_steps=None, release=None, secure=None, severity=None)
+    )
     grid = InlineGrid(app, num_clients=work.data.num_clients)
     strategy = federation.strategy
     if hasattr(strategy, "without_privacy"):

@@ -119,6 +119,10 @@ def _released(config: Config) -> list[str]:
         released.append(
             "each attacker's share of the aggregate, which is measured before the noise"
         )
+    if config.evaluation.severity is not None:
+        released.append(
+            "the evaluation counts of test records that were made worse: exact, without noise"
+        )
     if config.model.init is not None:
         released.append(
             "the start model: what it gives away of the records that it was trained on is not counted, "

@@ -84,7 +84,10 @@ class ReportData:
     def measured(self) -> list[str]:
         """The metrics of the shared model over all records, in the table's order."""
         table = self.metrics
-        return table.metric[table.model.eq("global") & table.scope.eq("global")].unique().tolist()
+        names = table.metric[table.model.eq("global") & table.scope.eq("global")].unique()
+        return [
+            name for name in names if "[" not in name
+        ]  # on worse records: in a section of its own
 
     @cached_property
     def _parts(self) -> dict[tuple[Hashable, ...], DataFrame]:
