@@ -37,6 +37,8 @@ from fedmodel.types import FederatedData, Split
 __all__ = ["Built", "Components", "bind", "build"]
 
 
+MOST_SITES = 1000  # clients whose models are tried at one another
+
 # What a component has to return, as its author knows it.
 PUBLIC_NAMES: dict[type, str] = {
     Records: "fedmodel.data.records.Records",
@@ -129,6 +131,12 @@ def _build(config: Config, source: Source) -> Built:
             fix="Choose data.test > 0, or mark test records in the split column.",
         )
     _check_minimums(strategy, clean.num_clients)
+    if "cross_site" in config.evaluation.references and clean.num_clients > MOST_SITES:
+        raise FedmodelError(
+            f"{clean.num_clients:,} clients make {clean.num_clients**2:,} pairs of model and records",
+            where="[evaluation] references",
+            fix=f'Drop "cross_site", or partition into at most {MOST_SITES:,} clients.',
+        )
     _check_enough(strategy, clean.num_clients, dropout=config.client.dropout)
     attack = bound.attack
     omniscient = attack if attack is not None and attack.asks_for("honest") else None

@@ -141,7 +141,7 @@ class Evaluation(Section):
     """
 
     every: Annotated[int, Field(ge=1)] = 1
-    references: list[Literal["pooled", "local", "non_private"]] = []
+    references: list[Literal["pooled", "local", "non_private", "cross_site"]] = []
     metrics: list[str | dict[str, Any]] = []
     severity: SeverityTable | None = None
     epsilon: Positive | None = None  # over all evaluations of the run

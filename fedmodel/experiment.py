@@ -335,10 +335,17 @@ class Experiment:
             self.say("reference: one model on everybody's records")
             counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
             parts.append(self._rows(counts, number=config.rounds, model="pooled"))
-        if "local" in names:
+        if {"local", "cross_site"} & set(names):
             self.say("reference: each client alone")
-            counts = references.local(built.workload, built.clean, passes=passes, splits=splits)
+            vectors = references.alone(built.workload, built.clean, passes=passes)
+        if "local" in names:
+            counts = references.local(built.workload, built.clean, vectors, splits=splits)
             parts.append(self._rows(counts, number=config.rounds, model="local"))
+        if "cross_site" in names and (state := folder.latest_state()) is not None:
+            self.say("reference: each client's own model at every other client")
+            shared = state.vector
+            table = references.cross_site(built.workload, built.clean, vectors, shared=shared)
+            folder.write_table("cross_site.parquet", table)
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
             federation = self.federation(None)
@@ -346,7 +353,8 @@ class Experiment:
                 built.workload, federation, built.model.initial
             ):
                 parts.append(self._rows(counted, number=number, model="non_private"))
-        folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
+        if parts:
+            folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
 
 
 def share_asked(strategy: Any) -> float:

@@ -85,6 +85,7 @@ def finish(
             epsilon=epsilon,
             partition=partition_table(built.data),
             statement=stated,
+            cross_site=folder.table("cross_site.parquet"),
             notes=tuple(manifest["notes"]),
             rounds=config.rounds,
             finished=manifest["finished"],

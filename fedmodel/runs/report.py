@@ -43,6 +43,7 @@ class ReportData:
     epsilon: DataFrame  # round, client, epsilon, delta, accountant; cumulative
     partition: DataFrame  # client, split, class, count
     statement: dict | None = None  # sentences, outside, and what else the mode states
+    cross_site: DataFrame | None = None  # model, client, num_records, correct, accuracy
     notes: tuple[str, ...] | list[str] = ()
     rounds: int = 0  # how many were asked for
     finished: bool = True

@@ -44,6 +44,11 @@ class Run:
         return self._table("epsilon", ("round", "client", "epsilon", "delta", "accountant"))
 
     @property
+    def cross_site(self) -> pd.DataFrame:
+        """One row for each model at each client, if the reference "cross_site" was asked for."""
+        return self._table("cross_site", ("model", "client", "num_records", "correct", "accuracy"))
+
+    @property
     def rounds(self) -> pd.DataFrame:
         """One row a round: seconds, and who trained, declined, dropped out or failed."""
         return pd.DataFrame(self.folder.entries())
