@@ -8,14 +8,14 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from fedmodel.commands.options import HIDDEN
+from fedmodel.commands.options import HIDDEN, RUN
 from fedmodel.terminal import err, out
 
 __all__ = ["predict"]
 
 
 def predict(
-    run: Annotated[Path, HIDDEN],
+    run: Annotated[Path, RUN],
     file: Annotated[Path, HIDDEN],
     out_: Annotated[
         Optional[Path],  # noqa: UP045
