@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
+from fedmodel.models.drawing import initial_draws
 from fedmodel.models.start import put_in, read_parameters
 from fedmodel.planning import plan_evaluation, plan_severity, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
@@ -222,9 +222,7 @@ def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Mod
             where="[model] name",
             fix='Use a model of tables, e.g. name = "logistic".',
         )
-    draw = stream(seed, SERVER, 0, "model")
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(int(draw.integers(2**63)))
+    with initial_draws(seed):
         return _supplied(
             component,
             "model",

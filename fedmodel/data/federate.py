@@ -64,7 +64,11 @@ def federate(
             raise FedmodelError(
                 "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
             )
-        encoder = HashedText(max_tokens=records.max_tokens, buckets=records.buckets)
+        encoder = HashedText(
+            max_tokens=records.max_tokens,
+            buckets=records.buckets,
+            column=str(records.text.name or "text"),
+        )
         x = encoder.transform(records.text)
     else:
         assert records.features is not None

@@ -11,6 +11,7 @@ import pandas as pd
 from fedmodel.build import Built
 from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.describe import partition_table
+from fedmodel.data.saved import Reading
 from fedmodel.privacy.accounting import Figure
 from fedmodel.privacy.client_statement import client_statement
 from fedmodel.privacy.counts import evaluation_statement
@@ -41,6 +42,7 @@ def finish(
     state = folder.latest_state()
     if state is not None:
         folder.write_model("model.safetensors", built.model.state_dict(state.vector))
+        folder.write("encoder.json", Reading(built.data.encoder, built.data.classes).to_json())
     stated = None
     if built.plans is not None:
         declined = {client for entry in entries for client in entry["declined"]}
