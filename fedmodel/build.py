@@ -20,6 +20,7 @@ from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
+from fedmodel.data.reuse import as_saved, reading_at
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.drawing import initial_draws
@@ -97,6 +98,9 @@ def _build(config: Config, source: Source) -> Built:
     asked = protect_sums(strategy, config)
     column = config.privacy.epsilon_column if config.privacy else None
     records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
+    reading = reading_at(source.base / config.data.encoder) if config.data.encoder else None
+    if reading is not None:
+        records = as_saved(records, reading)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
@@ -105,6 +109,8 @@ def _build(config: Config, source: Source) -> Built:
         ranges=config.data.ranges,
         test=config.data.test,
         validation=config.data.validation,
+        reading=reading,
+        only_test=config.rounds == 0 and "test" not in config.data.model_fields_set,
         seed=config.seed,
     )
     dishonest = _dishonest(config, clean)

@@ -10,6 +10,7 @@ import typer
 from fedmodel.commands import (
     auditing,
     diagnosing,
+    evaluating,
     looking,
     planning,
     predicting,
@@ -35,6 +36,7 @@ app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
 app.command()(predicting.predict)
+app.command()(evaluating.evaluate)
 app.command()(starting.init)
 app.command()(diagnosing.doctor)
 

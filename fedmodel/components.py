@@ -112,6 +112,25 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
                 fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
                 + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
             )
+    if config.rounds == 0 and config.model.init is None:
+        raise FedmodelError(
+            "no round is trained, and there is no model to evaluate",
+            where=source.where("rounds"),
+            fix="Set rounds = 1 or more, or name a model: [model] init.",
+        )
+    if config.rounds == 0 and (config.privacy or config.evaluation.references):
+        raise FedmodelError(
+            "nothing is trained in 0 rounds, so neither [privacy] nor references have an effect",
+            where=source.where("rounds"),
+            fix="Drop them, or set rounds = 1 or more.",
+        )
+    fitting = {"encode", "ranges"} & config.data.model_fields_set
+    if config.data.encoder is not None and fitting:
+        raise FedmodelError(
+            f"nothing is fitted where `encoder` names one, so `{min(fitting)}` has no effect",
+            where=source.where("data", min(fitting)),
+            fix="Drop one of them.",
+        )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
         raise FedmodelError(

@@ -46,6 +46,7 @@ class Data(Open):
     test: Share = 0.2
     validation: Share = 0.0
     ranges: dict[str, list[Any]] = {}
+    encoder: str | None = None  # of a run, in place of one fitted here
 
 
 class Model(Open):
@@ -170,7 +171,7 @@ class Config(Section):
 
     name: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
-    rounds: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=0)]  # 0: evaluate `model.init`
     data: Data
     partition: Open = Open(name="natural")
     model: Model

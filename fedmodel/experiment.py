@@ -20,6 +20,7 @@ from fedmodel import references
 from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
+from fedmodel.data.saved import Reading
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.severity import severity_rows
@@ -135,6 +136,10 @@ class Experiment:
         if self.config.model.init is not None:
             folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
             raw["model"] = {**raw["model"], "init": "init.safetensors"}
+        if self.config.data.encoder is not None:
+            reading = Reading(built.data.encoder, built.data.classes)
+            folder.write("encoder.json", reading.to_json())
+            raw["data"] = {**raw["data"], "encoder": "encoder.json"}
         folder.write("config.toml", tomli_w.dumps(_plain({**raw, "seed": self.config.seed})))
         manifest = make_manifest(
             seed=self.config.seed,
