@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +20,7 @@ from fedmodel.cohort.machine import processor_threads
 from fedmodel.cohort.placement import on_device
 from fedmodel.evaluation.counts import count
 from fedmodel.evaluation.rows import CountRows
+from fedmodel.evaluation.severity import Severity, name_of
 from fedmodel.messages import Replies, Request, requests
 from fedmodel.privacy.counts import CountNoise
 from fedmodel.privacy.ledger import LEDGER, Ledger
@@ -52,6 +53,7 @@ class Workload:
     splits: tuple[Split, ...] = ("test",)
     device: str = "cpu"
     count_noise: CountNoise | None = None  # on what a client answers an evaluation with
+    severity: Severity | None = None  # what else an evaluation counts, on worse records
     secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
@@ -212,6 +214,19 @@ class CohortApp(ClientApp):
             records[f"counts.{split}"] = CountRows(counts)
             if split == "test":
                 metrics = _for_strategies(counts)
+        number = int(request.config.get("server-round", 0))
+        if work.severity is not None and work.severity.due(number):
+            for kind, level in work.severity.conditions:
+                counts = counts_of(
+                    work.model,
+                    request.vector,
+                    self.data,
+                    partitions=partitions,
+                    split="test",
+                    device=work.device,
+                    change=partial(work.severity.worsened, self.data, kind=kind, level=level),
+                )
+                records[name_of(kind, level)] = CountRows(counts)
         return Replies(list(request.nodes), request.message_type, metrics=metrics, records=records)
 
 
@@ -234,15 +249,20 @@ def counts_of(
     partitions: np.ndarray,
     split: Split,
     device: str = "cpu",
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> Any:
-    """The counts of one model at some clients' records of a split, one row a client; predicted on `device`."""
+    """The counts of one model at some clients' records of a split, one row a client; predicted on `device`.
+
+    `change` gives the features to read in place of those of the rows that it is told.
+    """
     sizes = data.sizes(split).numpy()[partitions]
     starts = np.array([data.rows(int(k), split).start for k in partitions], dtype=np.int64)
     client = np.repeat(np.arange(len(partitions)), sizes)
     offset = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows = torch.from_numpy(starts[client] + offset)
+    x = data.x[rows] if change is None else change(rows)
     return count(
-        model.predict(vector.to(device), data.x[rows]),
+        model.predict(vector.to(device), x),
         data.y[rows],
         data.cell()[rows],
         torch.from_numpy(client),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,19 +20,25 @@ from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
+from fedmodel.data.reuse import as_saved, reading_at
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
-from fedmodel.planning import plan_evaluation, plan_training, protect_sums
+from fedmodel.models.drawing import initial_draws
+from fedmodel.models.start import put_in, read_parameters
+from fedmodel.planning import plan_evaluation, plan_severity, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
-from fedmodel.secured import secure_plan, what_is_seen
+from fedmodel.secured import asked_clients, secure_plan, what_is_seen
 from fedmodel.source import Source
+from fedmodel.strategies.compose import compose
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
 
+
+MOST_SITES = 1000  # clients whose models are tried at one another
 
 # What a component has to return, as its author knows it.
 PUBLIC_NAMES: dict[type, str] = {
@@ -81,6 +86,7 @@ def build(config: Config, source: Source) -> Built:
 
 def _build(config: Config, source: Source) -> Built:
     bound = bind(config, source)
+    start = read_parameters(source.base / config.model.init) if config.model.init else None
     behaviour = _supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
         raise FedmodelError(
@@ -92,6 +98,9 @@ def _build(config: Config, source: Source) -> Built:
     asked = protect_sums(strategy, config)
     column = config.privacy.epsilon_column if config.privacy else None
     records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
+    reading = reading_at(source.base / config.data.encoder) if config.data.encoder else None
+    if reading is not None:
+        records = as_saved(records, reading)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
@@ -100,11 +109,15 @@ def _build(config: Config, source: Source) -> Built:
         ranges=config.data.ranges,
         test=config.data.test,
         validation=config.data.validation,
+        reading=reading,
+        only_test=config.rounds == 0 and "test" not in config.data.model_fields_set,
         seed=config.seed,
     )
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     module = _model(bound.model, clean, config.seed)
+    if start is not None:
+        put_in(module, start)
     model = FlatModel(module, precision=config.engine.precision)
     _check_model(model, clean)
     targets = None
@@ -124,6 +137,13 @@ def _build(config: Config, source: Source) -> Built:
             fix="Choose data.test > 0, or mark test records in the split column.",
         )
     _check_minimums(strategy, clean.num_clients)
+    if "cross_site" in config.evaluation.references and clean.num_clients > MOST_SITES:
+        raise FedmodelError(
+            f"{clean.num_clients:,} clients make {clean.num_clients**2:,} pairs of model and records",
+            where="[evaluation] references",
+            fix=f'Drop "cross_site", or partition into at most {MOST_SITES:,} clients.',
+        )
+    _check_enough(strategy, clean.num_clients, dropout=config.client.dropout)
     attack = bound.attack
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
@@ -145,6 +165,7 @@ def _build(config: Config, source: Source) -> Built:
         splits=splits,
         device=config.engine.device,
         count_noise=plan_evaluation(config),
+        severity=plan_severity(config, clean),
         secure=secure,
     )
     slower = _slower_kernel(workload)
@@ -207,9 +228,7 @@ def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Mod
             where="[model] name",
             fix='Use a model of tables, e.g. name = "logistic".',
         )
-    draw = stream(seed, SERVER, 0, "model")
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(int(draw.integers(2**63)))
+    with initial_draws(seed):
         return _supplied(
             component,
             "model",
@@ -314,6 +333,21 @@ def _check_minimums(strategy: Strategy, num_clients: int) -> None:
                 where=f"[strategy] {name}",
                 fix=f"Choose 0 <= {name} <= 1.",
             )
+
+
+def _check_enough(strategy: Strategy, num_clients: int, *, dropout: float) -> None:
+    """An aggregator that needs more clients than a round has says so before anything runs."""
+    if not isinstance(strategy, compose) or strategy.sampling == "poisson":
+        return
+    asked = asked_clients(strategy, num_clients)
+    there = max(1, asked - round(dropout * asked))
+    weights = {"weights": torch.ones(there)} if strategy.takes_weights else {}
+    try:
+        strategy.combine(torch.zeros(there, 1), **weights)
+    except FedmodelError:
+        raise
+    except Exception:  # what else is wrong, the first round tells, with its line
+        return
 
 
 def _slower_kernel(work: Workload) -> list[str]:

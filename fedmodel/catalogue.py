@@ -306,6 +306,11 @@ KINDS: dict[str, Catalogue] = {
         ),
         Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
         Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
+        Catalogue(
+            "optimiser",
+            "fedmodel.strategies.server_optimisers",
+            reserved=("step", "memory", "round"),
+        ),
         Catalogue("metric", reserved=("confusion",)),
         Catalogue(
             "audit",

@@ -7,7 +7,16 @@ from typing import NoReturn
 
 import typer
 
-from fedmodel.commands import auditing, looking, planning, running
+from fedmodel.commands import (
+    auditing,
+    diagnosing,
+    evaluating,
+    looking,
+    planning,
+    predicting,
+    running,
+    starting,
+)
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, tell, told
 
@@ -26,6 +35,10 @@ app.command("list")(looking.list_)
 app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
+app.command()(predicting.predict)
+app.command()(evaluating.evaluate)
+app.command()(starting.init)
+app.command()(diagnosing.doctor)
 
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 privacy.command("plan")(planning.privacy_plan)

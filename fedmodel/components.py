@@ -12,6 +12,7 @@ from fedmodel.catalogue import KINDS, Catalogue, Component
 from fedmodel.cohort.precision import unsupported
 from fedmodel.config import AdaptiveClip, Config, Open, Targets
 from fedmodel.errors import FedmodelError, say, shown
+from fedmodel.evaluation.severity import KINDS as SEVERITIES
 from fedmodel.privacy.targets import check_targets
 from fedmodel.source import Source
 from fedmodel.summable import check_mode, check_summable
@@ -111,6 +112,25 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
                 fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
                 + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
             )
+    if config.rounds == 0 and config.model.init is None:
+        raise FedmodelError(
+            "no round is trained, and there is no model to evaluate",
+            where=source.where("rounds"),
+            fix="Set rounds = 1 or more, or name a model: [model] init.",
+        )
+    if config.rounds == 0 and (config.privacy or config.evaluation.references):
+        raise FedmodelError(
+            "nothing is trained in 0 rounds, so neither [privacy] nor references have an effect",
+            where=source.where("rounds"),
+            fix="Drop them, or set rounds = 1 or more.",
+        )
+    fitting = {"encode", "ranges"} & config.data.model_fields_set
+    if config.data.encoder is not None and fitting:
+        raise FedmodelError(
+            f"nothing is fitted where `encoder` names one, so `{min(fitting)}` has no effect",
+            where=source.where("data", min(fitting)),
+            fix="Drop one of them.",
+        )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
         raise FedmodelError(
@@ -160,6 +180,21 @@ def _check_evaluation(config: Config, source: Source) -> None:
             where=where("noise_multiplier"),
             fix="Drop one of them: `epsilon` calibrates the noise on counts, `noise_multiplier` sets it.",
         )
+    severity = evaluation.severity
+    if severity is not None:
+        if not any(getattr(severity, kind) for kind in SEVERITIES):
+            raise FedmodelError(
+                "[evaluation.severity] names no levels",
+                where=source.where("evaluation", "severity"),
+                fix="Add e.g. feature_noise = [0.1, 0.5, 1.0], missing_features or typos.",
+            )
+        if severity.every is not None and severity.every % evaluation.every:
+            raise FedmodelError(
+                f"worse records are tried every {severity.every} rounds, and rounds are evaluated every "
+                f"{evaluation.every}",
+                where=source.where("evaluation", "severity", "every"),
+                fix=f"Choose a multiple of {evaluation.every}.",
+            )
     if not evaluation.private:
         for key in ("delta", "noise"):
             if getattr(evaluation, key) is not None:
@@ -168,6 +203,12 @@ def _check_evaluation(config: Config, source: Source) -> None:
                     where=where(key),
                     fix="Add e.g. epsilon = 1.0 to [evaluation], or drop it.",
                 )
+    elif evaluation.severity is not None:
+        raise FedmodelError(
+            "counts of worse records would be answers beyond those that [evaluation] noises and counts",
+            where=source.where("evaluation", "severity"),
+            fix="Drop [evaluation.severity], or try it in a run of its own without noise on counts.",
+        )
     elif evaluation.references:
         raise FedmodelError(
             "references would let out the exact counts of records that [evaluation] protects",

@@ -46,6 +46,13 @@ class Data(Open):
     test: Share = 0.2
     validation: Share = 0.0
     ranges: dict[str, list[Any]] = {}
+    encoder: str | None = None  # of a run, in place of one fitted here
+
+
+class Model(Open):
+    """[model]: the model; `init` is the file of one to start from."""
+
+    init: str | None = None
 
 
 class Client(Open):
@@ -116,6 +123,18 @@ class Attack(Open):
     clients: Annotated[float, Field(gt=0, lt=1)] | list[str | int] = 0.1
 
 
+Levels = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+
+class SeverityTable(Section):
+    """[evaluation.severity]: levels of what is done to test records, every so many rounds or at the end."""
+
+    feature_noise: Annotated[list[Positive], Field(min_length=1)] | None = None
+    missing_features: Levels | None = None
+    typos: Levels | None = None
+    every: Annotated[int, Field(ge=1)] | None = None
+
+
 class Evaluation(Section):
     """[evaluation]: how often, what beside the built-in metrics, and against which references.
 
@@ -123,8 +142,9 @@ class Evaluation(Section):
     """
 
     every: Annotated[int, Field(ge=1)] = 1
-    references: list[Literal["pooled", "local", "non_private"]] = []
+    references: list[Literal["pooled", "local", "non_private", "cross_site"]] = []
     metrics: list[str | dict[str, Any]] = []
+    severity: SeverityTable | None = None
     epsilon: Positive | None = None  # over all evaluations of the run
     noise_multiplier: Positive | None = None  # standard deviation of the noise, in records
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # default: 1e-5
@@ -151,10 +171,10 @@ class Config(Section):
 
     name: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
-    rounds: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=0)]  # 0: evaluate `model.init`
     data: Data
     partition: Open = Open(name="natural")
-    model: Open
+    model: Model
     client: Client
     privacy: Privacy | None = None
     secure_aggregation: SecureAggregation | None = None

@@ -87,6 +87,7 @@ def kind_of(function: Callable[..., Any]) -> str:
         ("labels", "attack"),
         ("reports", "weighting"),
         ("confusion", "metric"),
+        ("memory", "optimiser"),
         ("records", "partitioner"),
         ("num_classes", "model"),
         ("vocabulary", "model"),

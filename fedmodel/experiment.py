@@ -20,8 +20,10 @@ from fedmodel import references
 from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
+from fedmodel.data.saved import Reading
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
+from fedmodel.evaluation.severity import severity_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
 from fedmodel.grids.folding import FoldingGrid
@@ -30,7 +32,7 @@ from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.history import charge_again, check_history
-from fedmodel.runs.manifest import fingerprint, make_manifest
+from fedmodel.runs.manifest import fingerprint, make_manifest, start_model
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
@@ -131,6 +133,13 @@ class Experiment:
         folder = RunFolder.create(path)
         components = resolved_paths(self.raw, self.components)
         raw = bring_along(components, base=self.source.base, folder=path)
+        if self.config.model.init is not None:
+            folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
+            raw["model"] = {**raw["model"], "init": "init.safetensors"}
+        if self.config.data.encoder is not None:
+            reading = Reading(built.data.encoder, built.data.classes)
+            folder.write("encoder.json", reading.to_json())
+            raw["data"] = {**raw["data"], "encoder": "encoder.json"}
         folder.write("config.toml", tomli_w.dumps(_plain({**raw, "seed": self.config.seed})))
         manifest = make_manifest(
             seed=self.config.seed,
@@ -139,6 +148,8 @@ class Experiment:
             base=self.source.base,
         )
         manifest["name"], manifest["notes"] = self.name, list(built.notes)
+        if self.config.model.init is not None:
+            manifest["init"] = start_model(self.config.model.init, folder.path / "init.safetensors")
         folder.write_manifest(manifest)
         for note in built.notes:
             folder.log(f"note: {note}")
@@ -199,6 +210,9 @@ class Experiment:
             metrics = self._rows(
                 finished.counts, number=finished.number, model="global", shares=finished.shares
             )
+            if finished.severity:
+                worse = severity_rows(finished.severity, data=built.data, round=finished.number)
+                metrics = pd.concat([metrics, worse], ignore_index=True)
             steps = spending.note(finished, state.clients)
             folder.save_round(state, finished, metrics, {"steps": steps})
             self._keep_best(folder, state, metrics)
@@ -326,10 +340,17 @@ class Experiment:
             self.say("reference: one model on everybody's records")
             counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
             parts.append(self._rows(counts, number=config.rounds, model="pooled"))
-        if "local" in names:
+        if {"local", "cross_site"} & set(names):
             self.say("reference: each client alone")
-            counts = references.local(built.workload, built.clean, passes=passes, splits=splits)
+            vectors = references.alone(built.workload, built.clean, passes=passes)
+        if "local" in names:
+            counts = references.local(built.workload, built.clean, vectors, splits=splits)
             parts.append(self._rows(counts, number=config.rounds, model="local"))
+        if "cross_site" in names and (state := folder.latest_state()) is not None:
+            self.say("reference: each client's own model at every other client")
+            shared = state.vector
+            table = references.cross_site(built.workload, built.clean, vectors, shared=shared)
+            folder.write_table("cross_site.parquet", table)
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
             federation = self.federation(None)
@@ -337,7 +358,8 @@ class Experiment:
                 built.workload, federation, built.model.initial
             ):
                 parts.append(self._rows(counted, number=number, model="non_private"))
-        folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
+        if parts:
+            folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
 
 
 def share_asked(strategy: Any) -> float:

@@ -10,13 +10,14 @@ from flwr.serverapp.strategy import Strategy
 from fedmodel.cohort import LocalTraining
 from fedmodel.config import AdaptiveClip, Config, Targets
 from fedmodel.errors import FedmodelError
+from fedmodel.evaluation.severity import KINDS, Severity
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.counts import CountNoise, count_noise
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData
 
-__all__ = ["plan_evaluation", "plan_training", "protect_sums"]
+__all__ = ["plan_evaluation", "plan_severity", "plan_training", "protect_sums"]
 
 
 def plan_training(
@@ -101,6 +102,17 @@ def plan_evaluation(config: Config) -> CountNoise | None:
     except FedmodelError as error:
         error.where = error.where or "[evaluation] epsilon"
         raise
+
+
+def plan_severity(config: Config, data: FederatedData) -> Severity | None:
+    """What is done to test records, when; refused where it has no effect on these."""
+    table = config.evaluation.severity
+    if table is None:
+        return None
+    levels = {kind: tuple(given) for kind in KINDS if (given := getattr(table, kind))}
+    severity = Severity(levels=levels, last=config.rounds, seed=config.seed, every=table.every)
+    severity.check(data)
+    return severity
 
 
 def protect_sums(strategy: Strategy, config: Config) -> float:

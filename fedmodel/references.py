@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from fedmodel.apps import CohortApp, Workload, counts_of
 from fedmodel.cohort import Cohort, LocalTraining
@@ -18,7 +21,7 @@ from fedmodel.rounds import Federation, State, rounds
 from fedmodel.training import train_cohort
 from fedmodel.types import Counts, FederatedData, Split
 
-__all__ = ["local", "non_private", "pooled"]
+__all__ = ["alone", "cross_site", "local", "non_private", "pooled"]
 
 
 def pooled(
@@ -28,7 +31,7 @@ def pooled(
 
     Counted at each client's own records, so that groups and clients compare.
     """
-    vector = _alone(work, clean.pooled(), passes=passes)[0]
+    vector = alone(work, clean.pooled(), passes=passes)[0]
     everybody = np.arange(clean.num_clients)
     return {
         split: counts_of(
@@ -39,10 +42,13 @@ def pooled(
 
 
 def local(
-    work: Workload, clean: FederatedData, *, passes: float, splits: tuple[Split, ...]
+    work: Workload,
+    clean: FederatedData,
+    vectors: Float[Tensor, "K d"],
+    *,
+    splits: tuple[Split, ...],
 ) -> dict[Split, Counts]:
-    """Each client alone with its own records, `passes` times over, tested on its own records."""
-    vectors = _alone(work, clean, passes=passes)
+    """Each client's own model, as `alone` trained it, tested on its own records."""
     result = {}
     for split in splits:
         parts = [
@@ -72,7 +78,9 @@ def non_private(
     Updates are gathered in the open: what secure aggregation rounds off is no part of the reference.
     """
     training = work.training.without_privacy()
-    app = CohortApp(replace(work, training=training, max_steps=None, release=None, secure=None))
+    app = CohortApp(
+        replace(work, training=training, max_steps=None, release=None, secure=None, severity=None)
+    )
     grid = InlineGrid(app, num_clients=work.data.num_clients)
     strategy = federation.strategy
     if hasattr(strategy, "without_privacy"):
@@ -83,8 +91,34 @@ def non_private(
             yield finished.number, finished.counts
 
 
-def _alone(work: Workload, data: FederatedData, *, passes: float) -> torch.Tensor:
-    """Models `[K, d]` of clients that train by themselves, with the behaviour's own settings."""
+def cross_site(
+    work: Workload,
+    clean: FederatedData,
+    vectors: Float[Tensor, "K d"],
+    *,
+    shared: Float[Tensor, " d"],
+) -> pd.DataFrame:
+    """Every client's own model, and the shared one, at every client's test records.
+
+    A row a pair: ``model`` (a client's name, or "global"), ``client`` (whose records), ``num_records``,
+    ``correct``, ``accuracy`` (NaN without records). A model reads all records in one pass.
+    """
+    everybody, parts = np.arange(clean.num_clients), []
+    for name, vector in zip((*clean.clients, "global"), [*vectors, shared.to(vectors)]):
+        counts = counts_of(
+            work.model, vector, clean, partitions=everybody, split="test", device=work.device
+        )
+        confusion = counts.confusion.sum(1)
+        number = confusion.sum((1, 2)).numpy()
+        correct = confusion.diagonal(dim1=1, dim2=2).sum(1).numpy()
+        columns = {"model": name, "client": clean.clients, "num_records": number}
+        parts.append(pd.DataFrame({**columns, "correct": correct}))
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(accuracy=table.correct / table.num_records.where(table.num_records > 0))
+
+
+def alone(work: Workload, data: FederatedData, *, passes: float) -> Float[Tensor, "K d"]:
+    """Models of clients that train by themselves, with the behaviour's own settings."""
     size = work.training.batch_size
     number = steps_per_round(data.sizes("train"), size, epochs=passes)
     training = LocalTraining(batch_size=size, num_steps=np.asarray(number))

@@ -22,6 +22,7 @@ from fedmodel.catalogue import Component
 from fedmodel.errors import FedmodelError, RunFailed, plugin_fault
 from fedmodel.evaluation.robustness import aggregate_share
 from fedmodel.evaluation.rows import stacked
+from fedmodel.evaluation.severity import severity_counts
 from fedmodel.grids.local import FIRST_NODE, LocalGrid
 from fedmodel.messages import Instructions, Replies
 from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
@@ -57,6 +58,9 @@ class Finished:
     dropped: Sequence[int] = ()
     shares: Mapping[int, float] = field(default_factory=dict)  # attackers' shares of the aggregate
     counts: Mapping[str, Counts] = field(default_factory=dict)  # by split; empty if not evaluated
+    severity: Mapping[str, Counts] = field(
+        default_factory=dict
+    )  # of worse records, where asked for
     train_metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluate_metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,8 +110,8 @@ def rounds(
     restore_strategy(federation.strategy, state.strategy)
     if state.number == 0:
         begun = time.perf_counter()
-        counts, _ = _evaluate(federation, 0, state.vector)
-        finished = Finished(0, time.perf_counter() - begun, counts=counts)
+        evaluated = _evaluate(federation, 0, state.vector)
+        finished = Finished(0, time.perf_counter() - begun, **evaluated)
         save(state, finished)
         yield finished
     while state.number < federation.num_rounds:
@@ -115,14 +119,12 @@ def rounds(
         number = state.number + 1
         with _seeded(federation.seed, number):
             vector, finished = _train(federation, number, state.vector)
-            metrics: Mapping[str, Any] = {}
             if number % federation.every == 0 or number == federation.num_rounds:
-                counts, metrics = _evaluate(federation, number, vector)
-                finished = replace(finished, counts=counts)
+                finished = replace(finished, **_evaluate(federation, number, vector))
         touched = [client + FIRST_NODE for client in (*finished.trained, *finished.failed)]
         changed = federation.grid.save_states(touched)
         state = State(number, vector, strategy_state(federation.strategy), changed)
-        finished = replace(finished, evaluate_metrics=metrics, seconds=time.perf_counter() - begun)
+        finished = replace(finished, seconds=time.perf_counter() - begun)
         save(state, finished)
         yield finished
 
@@ -264,10 +266,11 @@ def _shares(federation: Federation, replies: Replies, vector: Tensor) -> Mapping
     return dict(zip(attackers, shares.tolist()))
 
 
-def _evaluate(
-    federation: Federation, number: int, vector: Tensor
-) -> tuple[Mapping[str, Counts], Mapping[str, Any]]:
-    """Counts of every client; the strategy sees the replies of those that it chose."""
+def _evaluate(federation: Federation, number: int, vector: Tensor) -> dict[str, Any]:
+    """Counts of every client; the strategy sees the replies of those that it chose.
+
+    As the fields of `Finished`: counts, severity and evaluate_metrics.
+    """
     strategy, grid, nodes = federation.strategy, federation.grid, federation.nodes
     arrays = arrays_of(vector, federation.layout)
     chosen: list[int] = []
@@ -285,6 +288,7 @@ def _evaluate(
             fix="Mend the cause and resume.",
         )
     counts = {split: stacked(replies.records[f"counts.{split}"]) for split in federation.splits}
+    severity = severity_counts(replies.records)
     metrics: Mapping[str, Any] = {}
     if chosen:
         wanted = [i for i, node in enumerate(replies.nodes) if node in set(chosen)]
@@ -296,7 +300,7 @@ def _evaluate(
         if len(wanted) and seen.metrics["num-examples"].sum() > 0:
             with _plain_errors(strategy, number):
                 metrics = dict(strategy.aggregate_evaluate(number, seen) or {})
-    return counts, metrics
+    return {"counts": counts, "severity": severity, "evaluate_metrics": metrics}
 
 
 def _ordered(arrays: ArrayRecord, layout: Layout) -> Float[Tensor, " d"]:

@@ -122,6 +122,24 @@ def _weighting_shape(component: Component) -> None:
     _require(bool((weights >= 0).all() and weights.sum() > 0), f"weights {weights.tolist()}")
 
 
+# Server optimisers
+
+
+def _optimiser_moves(component: Component) -> None:
+    """it moves [d] by [d], finite, and leaves what it is given as it was"""
+    memory: dict[str, Tensor] = {}
+    for number, step in enumerate(sample_updates(), 1):
+        given, kept = step.clone(), {name: value.clone() for name, value in memory.items()}
+        move, after = component(given, memory=memory, round=number)
+        _require(tuple(move.shape) == (D,), f"it returned shape {tuple(move.shape)}, not ({D},)")
+        _require(bool(torch.isfinite(move).all()), "it returned NaN or infinity")
+        unchanged = all(torch.equal(memory[name], value) for name, value in kept.items())
+        _require(torch.equal(given, step) and unchanged, "it changed what it was given in place")
+        memory = after
+    still, _ = component(torch.zeros(D), memory={}, round=1)
+    _close(still, torch.zeros(D), "after a first step of zero")
+
+
 # Attacks
 
 
@@ -334,6 +352,7 @@ RULES: dict[str, tuple[Callable[[Component], None], ...]] = {
     ),
     "transform": (_transform_shape, _repeats),
     "weighting": (_weighting_shape,),
+    "optimiser": (_optimiser_moves,),
     "attack": (_attack_shape,),
     "metric": (_metric_number,),
     "model": (_model_answers, _model_trains),

@@ -1,4 +1,4 @@
-"""What the server does with a round's updates: sample, transform, weigh, combine, step."""
+"""What the server does with a round's updates: sample, transform, weigh, combine, move."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ __all__ = ["compose"]
 Transform = Annotated[Callable[..., Tensor], Nested("transform")]
 Aggregator = Annotated[Callable[..., Tensor], Nested("aggregator")]
 Weighting = Annotated[Callable[..., Tensor], Nested("weighting")]
+Optimiser = Annotated[Callable[..., Any], Nested("optimiser")]
 
 
 class compose(Strategy):  # noqa: N801 - the name in an experiment
@@ -39,14 +40,15 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
        or with ``sampling = "poisson"`` each independently, so that a round may have no client.
     2. Take each reply's difference to the global model, `[K, d]`, through the transforms `before`.
     3. Weigh the clients' reports and combine the differences to one, `[d]`.
-    4. Move the global model by `learning_rate` times that.
+    4. Move the global model by `learning_rate` (1 unless said) times that, or as an `optimiser` says.
 
     With ``sample = 1``, ``combine = "mean"`` and ``weigh = "by_records"`` this is FedAvg
     (McMahan et al., AISTATS 2017). Under central client-level privacy (`protect`) the mean is replaced
     by a noised sum over a Poisson sample.
 
     Raises:
-        FedmodelError: a share outside (0, 1], or weights for an aggregator that ignores them.
+        FedmodelError: a share outside (0, 1], weights for an aggregator that ignores them, or a
+            learning rate beside an optimiser, which has its own.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         before: Sequence[Transform] = (),
         weigh: Weighting | None = None,
         combine: Aggregator = mean,
-        learning_rate: PositiveFloat = 1.0,
+        learning_rate: PositiveFloat | None = None,
+        optimiser: Optimiser | None = None,
         seed: int = 0,
     ) -> None:
         if not 0 < sample <= 1:
@@ -73,11 +76,22 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
                 where="[strategy] weigh",
                 fix="Drop `weigh`, or combine with `mean`.",
             )
+        if optimiser is not None and learning_rate is not None:
+            raise FedmodelError(
+                f"{_name(optimiser)} has a learning rate of its own, so `learning_rate` has no effect",
+                where="[strategy] learning_rate",
+                fix=f'Write optimiser = {{ name = "{_name(optimiser)}", '
+                f"learning_rate = {learning_rate} }}, or drop one of them.",
+            )
         self.sample, self.before, self.combine = sample, tuple(before), combine
         self.weigh = weigh or (by_records if takes_weights else equal)
         self.sampling, self._asked = sampling or "fixed", (sampling, weigh)
         self.takes_weights = takes_weights
-        self.learning_rate, self.seed = learning_rate, seed
+        self.learning_rate, self.seed = learning_rate or 1.0, seed
+        self.optimiser = optimiser
+        if optimiser is not None and not isinstance(optimiser, Component):
+            self.optimiser = Component("optimiser", _name(optimiser), optimiser)
+        self.memory: Mapping[str, Tensor] = {}  # of the optimiser, from round to round
         self.global_model: Tensor | None = None
         self.layout = Layout((), ())
         self.privacy: CentralPrivacy | None = None
@@ -171,8 +185,16 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
             return None, None
         delta = gathered.block() - self.global_model
         combined = self.aggregate(delta, reports_of(gathered))
-        arrays = arrays_of(self.global_model + self.learning_rate * combined, gathered.layout)
+        arrays = arrays_of(self._moved(server_round, combined), gathered.layout)
         return arrays, _averages(gathered)
+
+    def _moved(self, server_round: int, step: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """The global model after a step, which may be noised already."""
+        assert self.global_model is not None
+        if self.optimiser is None:
+            return self.global_model + self.learning_rate * step
+        move, self.memory = self.optimiser(step, memory=self.memory, round=server_round)
+        return self.global_model + move
 
     def _released(
         self, server_round: int, gathered: Replies, privacy: CentralPrivacy
@@ -187,7 +209,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         record = MetricRecord()
         if not math.isnan(clipped):
             record = MetricRecord({"clip_bound": bound, "clipped_share": clipped})
-        return arrays_of(start + self.learning_rate * step, self.layout), record
+        return arrays_of(self._moved(server_round, step), self.layout), record
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -205,8 +227,9 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         """Flower's `start` wants this; `fedmodel validate` tells more."""
 
     def state(self) -> dict[str, Any]:
-        """What is remembered from round to round: the clipping bound, where there is one."""
-        return {} if self.privacy is None else {"clip_bound": self.clip_bound}
+        """What is remembered from round to round: the clipping bound and the optimiser's memory."""
+        bound = {} if self.privacy is None else {"clip_bound": self.clip_bound}
+        return bound if self.optimiser is None else {**bound, "memory": dict(self.memory)}
 
 
 def reports_of(replies: Replies) -> dict[str, Tensor]:

@@ -36,7 +36,13 @@ def middle(delta):
 '''
 
 
+NEW = """age,sex,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal
+63,Male,asymptomatic,145,233,,normal,150,,2.3,,,
+"""
+
 SHIPPED = sorted((ROOT / "fedmodel/data/files").glob("*.*[!y]"))  # tables and their provenance
+
+TEMPLATE = [file for file in (ROOT / "fedmodel/template").iterdir() if file.is_file()]
 
 
 def packages_on_disk():
@@ -97,6 +103,8 @@ def test_an_installed_wheel_works_in_an_empty_folder(tmp_path):
         "strategies/robust.py",
         *(f"data/files/{file.name}" for file in SHIPPED),
         "runs/page.css",
+        "tested_versions.txt",
+        *(f"template/{file.name}" for file in TEMPLATE),
     ):
         assert f"fedmodel/{needed}" in names
     # Its own environment, which sees the libraries of this one but not the checkout.
@@ -142,3 +150,21 @@ def test_an_installed_wheel_works_in_an_empty_folder(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert (empty / engine / "report.html").is_file()
     assert fedmodel("show", "ray").returncode == 0
+    assert fedmodel("init", "begun").returncode == 0
+    for arguments in (
+        ["check", "begun/mine.py:length_limited"],
+        ["check", "begun/mine.py:fading_sgd"],
+        ["validate", "begun/experiment.toml"],
+        ["run", "begun/experiment.toml", "--set", "rounds=2", "--out", "out"],
+        ["doctor"],
+    ):
+        done = fedmodel(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout  # the doctor's lines
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "begun"]
+    done = subprocess.run(tests, cwd=empty, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (empty / "begun" / "new.csv").write_text(NEW)
+    done = fedmodel("predict", "out", "begun/new.csv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((empty / "begun" / "new-predictions.csv").read_text().splitlines()) == 2

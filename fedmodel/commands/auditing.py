@@ -8,7 +8,8 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
-from fedmodel.commands.options import HIDDEN
+from fedmodel.commands.completing import audit_names
+from fedmodel.commands.options import RUN
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, out, overrides
 
@@ -16,10 +17,15 @@ __all__ = ["audit"]
 
 
 def audit(
-    subject: Annotated[Path, HIDDEN],
+    subject: Annotated[Path, RUN],
     audits: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--audit", metavar="NAME", help="Only this audit; may be repeated."),
+        typer.Option(
+            "--audit",
+            metavar="NAME",
+            help="Only this audit; may be repeated.",
+            autocompletion=audit_names,
+        ),
     ] = None,
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -8,15 +8,20 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from fedmodel.commands.options import HIDDEN
+from fedmodel.commands.completing import kinds, subjects
 from fedmodel.errors import FedmodelError, shown
 from fedmodel.terminal import out
 
 __all__ = ["check", "list_", "show"]
 
+SUBJECT = typer.Argument(hidden=True, autocompletion=subjects)
+
 
 def list_(
-    kind: Annotated[Optional[str], HIDDEN] = None,  # noqa: UP045
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(hidden=True, autocompletion=kinds),
+    ] = None,
 ) -> None:
     """Show what an experiment can name, with options and defaults.
 
@@ -29,8 +34,8 @@ def list_(
 
 
 def show(
-    run: Annotated[Path, HIDDEN],
-    name: Annotated[Optional[str], HIDDEN] = None,  # noqa: UP045
+    run: Annotated[Path, SUBJECT],
+    name: Annotated[Optional[str], SUBJECT] = None,  # noqa: UP045
 ) -> None:
     """Show the result of a run, or the card of a data set: `fedmodel show data NAME`.
 
@@ -55,7 +60,7 @@ def check(
     plugin: Annotated[str, typer.Argument(metavar="FILE.py:NAME", hidden=True)],
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="What it is, where its signature does not tell."),
+        typer.Option(help="What it is, where its signature does not tell.", autocompletion=kinds),
     ] = None,
 ) -> None:
     """Try a plug-in alone against what its kind must keep to.

@@ -6,10 +6,13 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-__all__ = ["HIDDEN", "Engine", "Set"]
+from fedmodel.commands.completing import run_folders
+
+__all__ = ["HIDDEN", "RUN", "Engine", "Set"]
 
 # typer 0.20 drops the help of arguments with this click; the docstrings say what they are.
 HIDDEN = typer.Argument(hidden=True)
+RUN = typer.Argument(hidden=True, autocompletion=run_folders)
 Set = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this at run time
     typer.Option(

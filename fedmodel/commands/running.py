@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from fedmodel.commands.options import HIDDEN, Engine, Set
+from fedmodel.commands.options import HIDDEN, RUN, Engine, Set
 from fedmodel.terminal import err, follow, out, overrides
 
 __all__ = ["resume", "run", "validate"]
@@ -59,7 +59,7 @@ def run(
     follow(experiment, lambda: experiment.rounds(out_))
 
 
-def resume(run: Annotated[Path, HIDDEN]) -> None:
+def resume(run: Annotated[Path, RUN]) -> None:
     """Go on with an interrupted run, as if nothing had happened.
 
     RUN is the folder that `fedmodel run` printed.

@@ -14,6 +14,8 @@ from fedmodel.data.flower import assignment_by
 from fedmodel.data.hashing import HashedText
 from fedmodel.data.ranges import Encode
 from fedmodel.data.records import Assignment, Records
+from fedmodel.data.reuse import encoded
+from fedmodel.data.saved import Reading
 from fedmodel.data.split import split
 from fedmodel.errors import FedmodelError
 from fedmodel.types import SPLITS, FederatedData
@@ -32,6 +34,8 @@ def federate(
     ranges: Mapping[str, Sequence[float] | Sequence[str]] | None = None,
     test: float = 0.2,
     validation: float = 0.0,
+    reading: Reading | None = None,
+    only_test: bool = False,
     seed: int,
 ) -> FederatedData:
     """Split each client's records, encode them, and lay them out client by client.
@@ -41,6 +45,7 @@ def federate(
     1. `split` holds out test and validation records of each client, or the split column does.
     2. `encode` says what is fitted on the training records (`fedmodel.data.encode`); texts are
        hashed, whatever it says.
+       With `reading` nothing is fitted: records are encoded as for a saved model.
     3. Rows are ordered by client, then train, validation, test, then as they were.
 
     Raises:
@@ -50,7 +55,10 @@ def federate(
     if not isinstance(assignment, Assignment):
         assignment = assignment_by(assignment, records)
     _check(records, assignment)
-    parts = split(assignment, test=test, validation=validation, given=records.split, seed=seed)
+    if only_test and records.split is None:
+        parts = np.full(len(records), SPLITS.index("test"))
+    else:
+        parts = split(assignment, test=test, validation=validation, given=records.split, seed=seed)
     cell = assignment.client * len(SPLITS) + parts
     order = np.argsort(cell, kind="stable")
     sizes = np.bincount(cell, minlength=len(assignment.names) * len(SPLITS))
@@ -59,12 +67,19 @@ def federate(
     encoder: Encoder | HashedText
     names: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
-    if records.text is not None:
+    if reading is not None:
+        encoder, x = reading.encoder, encoded(records, assignment, reading)
+        names = () if isinstance(encoder, HashedText) else encoder.names
+    elif records.text is not None:
         if ranges:
             raise FedmodelError(
                 "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
             )
-        encoder = HashedText(max_tokens=records.max_tokens, buckets=records.buckets)
+        encoder = HashedText(
+            max_tokens=records.max_tokens,
+            buckets=records.buckets,
+            column=str(records.text.name or "text"),
+        )
         x = encoder.transform(records.text)
     else:
         assert records.features is not None
@@ -85,7 +100,7 @@ def federate(
         features=names,
         card=records.card,
         outside=outside,
-        vocabulary=records.buckets if records.text is not None else 0,
+        vocabulary=encoder.buckets if isinstance(encoder, HashedText) else 0,
         encoder=encoder,
     )
 

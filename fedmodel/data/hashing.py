@@ -28,6 +28,7 @@ class HashedText:
 
     max_tokens: int
     buckets: int
+    column: str = "text"  # where a table of further records has the texts
 
     def transform(self, text: pd.Series) -> Int[np.ndarray, "n max_tokens"]:
         """Token numbers, int64. A text without tokens counts as one empty token."""

@@ -51,8 +51,8 @@ def aggregate_share(
 
     ``aggregate(keep)`` aggregates the updates of the clients in the mask ``keep [K]``. Attacker
     k's share is ``|A - A_k| / |A|`` with the aggregate A of all clients and A_k of all but k, in
-    Euclidean norms. It can exceed 1. NaN where A is zero; 1 for a client that is alone, without
-    which there is no update. For a mean with weights v of updates x it is
+    Euclidean norms. It can exceed 1. NaN where A is zero, and where the others are too few for the
+    aggregator; 1 for a client that is alone, without which there is no update. For a mean with weights v of updates x it is
     ``v_k |x_k - A| / ((sum v - v_k) |A|)``.
 
     >>> updates = torch.tensor([[1.0], [1.0], [4.0]])
@@ -66,7 +66,10 @@ def aggregate_share(
     for attacker in dishonest.nonzero().flatten().tolist():
         keep = everybody.clone()
         keep[attacker] = False
-        without = aggregate(keep).double() if keep.any() else torch.zeros_like(whole)
+        try:
+            without = aggregate(keep).double() if keep.any() else torch.zeros_like(whole)
+        except FedmodelError:  # an aggregator that needs as many as there are
+            without = torch.full_like(whole, torch.nan)
         shares.append(torch.linalg.vector_norm(whole - without))
     norm = torch.linalg.vector_norm(whole).item() or math.nan  # a share of nothing is undefined
     return torch.stack(shares) / norm if shares else whole.new_zeros(0)

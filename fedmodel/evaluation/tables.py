@@ -35,7 +35,7 @@ from fedmodel.evaluation.performance import (
 from fedmodel.evaluation.spread import spread
 from fedmodel.types import Counts, FederatedData
 
-__all__ = ["metric_rows", "rows"]
+__all__ = ["marginals", "metric_rows", "rows"]
 
 
 def metric_rows(
@@ -181,10 +181,8 @@ def _groups(
     confusion: Int[Tensor, "G C C"], attributes: Mapping[str, tuple[str, ...]], *, noise: float
 ) -> Iterator[tuple[Sequence[str], dict[str, Float[Tensor, " keys"]]]]:
     """Keys and their metrics: levels of each attribute, its fairness, and combinations of all."""
-    for names, counts in _marginals(confusion, attributes):
+    for names, keys, counts in marginals(confusion, attributes):
         deviation = _summed(noise, len(confusion) // len(counts))
-        levels = product(*(attributes[name] for name in names))
-        keys = [", ".join(map("=".join, zip(names, level))) for level in levels]
         values = {
             "num_records": counts.sum((-2, -1)).clamp(min=0).double(),
             "accuracy": accuracy_score(counts, noise=deviation),
@@ -213,17 +211,27 @@ def _low_and_high(
     return low | {f"{name}_high": high for name, (_, high) in bounds.items()}
 
 
-def _marginals(
+def marginals(
     confusion: Int[Tensor, "G C C"], attributes: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[tuple[str, ...], Int[Tensor, "L C C"]]]:
-    """The counts of each attribute's levels and, last, of all combinations (of one: the same)."""
+) -> Iterator[tuple[tuple[str, ...], list[str], Int[Tensor, "L C C"]]]:
+    """Attributes, keys and counts of each attribute's levels and, last, of all combinations (of one:
+    the same). A key is written ``sex=Female`` or ``sex=Female, race=Black``."""
+
+    def keys(*names: str) -> list[str]:
+        levels = product(*(attributes[name] for name in names))
+        return [", ".join(map("=".join, zip(names, level))) for level in levels]
+
     sizes = [len(levels) for levels in attributes.values()]
     shape = confusion.shape[1:]
     if len(sizes) > 1:
         by_level = confusion.reshape(*sizes, *shape)
         for axis, name in enumerate(attributes):
-            yield (name,), by_level.movedim(axis, 0).reshape(sizes[axis], -1, *shape).sum(1)
-    yield tuple(attributes), confusion
+            yield (
+                (name,),
+                keys(name),
+                by_level.movedim(axis, 0).reshape(sizes[axis], -1, *shape).sum(1),
+            )
+    yield tuple(attributes), keys(*attributes), confusion
 
 
 def _check_shape(counts: Counts, data: FederatedData) -> None:

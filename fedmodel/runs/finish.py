@@ -11,6 +11,7 @@ import pandas as pd
 from fedmodel.build import Built
 from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.describe import partition_table
+from fedmodel.data.saved import Reading
 from fedmodel.privacy.accounting import Figure
 from fedmodel.privacy.client_statement import client_statement
 from fedmodel.privacy.counts import evaluation_statement
@@ -41,6 +42,7 @@ def finish(
     state = folder.latest_state()
     if state is not None:
         folder.write_model("model.safetensors", built.model.state_dict(state.vector))
+        folder.write("encoder.json", Reading(built.data.encoder, built.data.classes).to_json())
     stated = None
     if built.plans is not None:
         declined = {client for entry in entries for client in entry["declined"]}
@@ -85,6 +87,7 @@ def finish(
             epsilon=epsilon,
             partition=partition_table(built.data),
             statement=stated,
+            cross_site=folder.table("cross_site.parquet"),
             notes=tuple(manifest["notes"]),
             rounds=config.rounds,
             finished=manifest["finished"],
@@ -118,6 +121,15 @@ def _released(config: Config) -> list[str]:
     if privacy is not None and privacy.mode == "central" and config.attack is not None:
         released.append(
             "each attacker's share of the aggregate, which is measured before the noise"
+        )
+    if config.evaluation.severity is not None:
+        released.append(
+            "the evaluation counts of test records that were made worse: exact, without noise"
+        )
+    if config.model.init is not None:
+        released.append(
+            "the start model: what it gives away of the records that it was trained on is not counted, "
+            "also if these are among them"
         )
     released.append("the picture of labels by client in this report")
     if config.evaluation.references:

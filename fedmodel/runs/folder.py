@@ -82,6 +82,11 @@ class RunFolder:
         with whole(self.path / name) as file:
             table.to_parquet(file, index=False, compression="zstd")
 
+    def table(self, name: str) -> pd.DataFrame | None:
+        """A Parquet file of the folder, if it is there."""
+        file = self.path / name
+        return pd.read_parquet(file) if file.is_file() else None
+
     def write_model(self, name: str, parameters: Mapping[str, Tensor]) -> None:
         """Write a model as safetensors in one step."""
         with whole(self.path / name) as file:

@@ -17,7 +17,7 @@ import torch
 
 from fedmodel.types import FederatedData
 
-__all__ = ["fingerprint", "make_manifest"]
+__all__ = ["fingerprint", "make_manifest", "processor", "start_model"]
 
 PACKAGES = ("fedmodel", "flwr", "torch", "opacus", "ray", "numpy", "pandas", "flwr-datasets")
 
@@ -33,7 +33,7 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
         "git": _git(base),
         "hardware": {
             "platform": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": psutil.cpu_count(logical=True),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
@@ -43,6 +43,11 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
         "finished": False,
         "notes": [],
     }
+
+
+def start_model(given: str, copy: Path) -> dict[str, str]:
+    """What the run started from, as it was given, and a hash of the copy in the run folder."""
+    return {"given": given, "hash": blake2b(copy.read_bytes(), digest_size=16).hexdigest()}
 
 
 def fingerprint(data: FederatedData) -> str:
@@ -89,7 +94,8 @@ def _git(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

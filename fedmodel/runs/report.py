@@ -43,6 +43,7 @@ class ReportData:
     epsilon: DataFrame  # round, client, epsilon, delta, accountant; cumulative
     partition: DataFrame  # client, split, class, count
     statement: dict | None = None  # sentences, outside, and what else the mode states
+    cross_site: DataFrame | None = None  # model, client, num_records, correct, accuracy
     notes: tuple[str, ...] | list[str] = ()
     rounds: int = 0  # how many were asked for
     finished: bool = True
@@ -84,7 +85,10 @@ class ReportData:
     def measured(self) -> list[str]:
         """The metrics of the shared model over all records, in the table's order."""
         table = self.metrics
-        return table.metric[table.model.eq("global") & table.scope.eq("global")].unique().tolist()
+        names = table.metric[table.model.eq("global") & table.scope.eq("global")].unique()
+        return [
+            name for name in names if "[" not in name
+        ]  # on worse records: in a section of its own
 
     @cached_property
     def _parts(self) -> dict[tuple[Hashable, ...], DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ class Run:
         return self._table("epsilon", ("round", "client", "epsilon", "delta", "accountant"))
 
     @property
+    def cross_site(self) -> pd.DataFrame:
+        """One row for each model at each client, if the reference "cross_site" was asked for."""
+        return self._table("cross_site", ("model", "client", "num_records", "correct", "accuracy"))
+
+    @property
     def rounds(self) -> pd.DataFrame:
         """One row a round: seconds, and who trained, declined, dropped out or failed."""
         return pd.DataFrame(self.folder.entries())
@@ -56,13 +62,46 @@ class Run:
     @cached_property
     def model(self) -> nn.Module:
         """The global model after the last round, ready to use."""
-        from safetensors.torch import load_file
+        from fedmodel.runs.predict import saved_model
 
-        from fedmodel.experiment import Experiment
+        return saved_model(self.path).module
 
-        module = Experiment.read(self.path / "config.toml").built.model.module
-        module.load_state_dict(load_file(self.path / "model.safetensors"))
-        return module.eval()
+    def predict(
+        self,
+        frame: pd.DataFrame,
+        *,
+        best: bool = False,
+        client: str | None = None,
+        allow_unknown: bool = False,
+        keep: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """Class and probabilities of records in the columns of the data set, before encoding.
+
+        Args:
+            frame: a row a record; texts in the column of the texts. What is missing is NaN.
+            best: the model of the best round by validation records, not of the last.
+            client: whose records these are, where each client has a scale of its own.
+            allow_unknown: an unknown category counts as none of the known ones, in place of an
+                error.
+            keep: further columns of the frame to carry over.
+
+        Returns:
+            The kept columns, `prediction` (the most probable class), `probability_<class>` each; in
+            ``attrs["notes"]`` what was filled in.
+
+        Raises:
+            FedmodelError: the records do not fit: which ones, and why; no such model or client.
+        """
+        from fedmodel.runs.predict import predict
+
+        return predict(
+            self.path,
+            frame,
+            best=best,
+            client=client,
+            allow_unknown=allow_unknown,
+            keep=keep,
+        )
 
     def last(self, metric: str, *, model: str = "global", split: str = "test") -> float:
         """A global metric after the last round."""

@@ -19,8 +19,12 @@ def whole(file: Path) -> Iterator[Path]:
     """Where to write what shall appear as this file, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.part")
-    yield draft
-    draft.replace(file)
+    try:
+        yield draft
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 class SavedStates:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedmodel.runs.page import Section
 from fedmodel.runs.sections.clients import clients
+from fedmodel.runs.sections.cross_site import cross_site
 from fedmodel.runs.sections.fairness import fairness
 from fedmodel.runs.sections.learning import learning
 from fedmodel.runs.sections.price import price
@@ -29,6 +30,7 @@ SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
     privacy,
     fairness,
     clients,
+    cross_site,
     robustness,
     records,
     reproduce,

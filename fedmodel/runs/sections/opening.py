@@ -20,7 +20,8 @@ def headline(data: ReportData) -> str:
     last = data.value(data.lead)
     if math.isnan(last):
         return "No evaluation of the shared model has been recorded."
-    clauses = [f"After {_plural(data.last_round, 'round')}, {_result(data, last)}"]
+    begin = f"After {_plural(data.last_round, 'round')}" if data.last_round else "Without training"
+    clauses = [f"{begin}, {_result(data, last)}"]
     if not math.isnan(honest := data.value("honest_accuracy")):
         clauses.append(f"at the honest clients it is right on {write(honest, 'percent')}")
     if not math.isnan(tenth := _worst_tenth(data)):

@@ -1,4 +1,4 @@
-"""Robustness: how the shared model fared against dishonest clients."""
+"""Robustness: how the shared model fared against dishonest clients, and on worse records."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pandas import DataFrame, concat
 
 from fedmodel.runs.page import Block, Figure, Section
 from fedmodel.runs.sections.common import course
+from fedmodel.runs.sections.severity import severity
 
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
@@ -18,11 +19,16 @@ HONEST, DISHONEST, ALL = "honest clients", "attackers", "all clients"
 
 
 def robustness(data: ReportData) -> Section | None:
-    """Accuracy at the honest, and how far the attackers moved the aggregate."""
+    """Accuracy at the honest, how far the attackers moved the aggregate; accuracy on worse records."""
+    blocks = [*_attacked(data), *severity(data)]
+    return Section(title="Robustness", blocks=blocks) if blocks else None
+
+
+def _attacked(data: ReportData) -> list[Block]:
     dishonest = _dishonest(data.clients)
     honest = data.rows("honest_accuracy")
     if not dishonest and not len(honest):
-        return None
+        return []
     number = f"{len(dishonest):,}" if dishonest else "Some"
     blocks: list[Block] = [
         f"{number} of {data.num_clients:,} clients were told to attack: they hold poisoned records "
@@ -42,7 +48,7 @@ def robustness(data: ReportData) -> Section | None:
         )
     if (shares := _shares(data, dishonest)) is not None:
         blocks.append(shares)
-    return Section(title="Robustness", blocks=blocks)
+    return blocks
 
 
 def _dishonest(clients: DataFrame) -> set[str]:
