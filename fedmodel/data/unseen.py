@@ -63,6 +63,14 @@ def read_unseen(
         fix=f"Save the table as CSV in UTF-8 with {separator!r} between columns, and as many "
         "columns in each line as in the header, or as Parquet.",
     )
+    header = str(frame.columns[0])
+    if frame.shape[1] == 1 < len(reading.columns) and (other := re.search("[;,\t|]", header)):
+        raise FedmodelError(
+            f"the file has one column, which looks like several separated by {other[0]!r}",
+            where=str(path),
+            fix=f"Put {separator!r} between the columns, as in the run's own file, or save it as "
+            "Parquet.",
+        )
     if isinstance(reading.encoder, HashedText):
         return frame
     words = MISSING_WORDS | set(missing)

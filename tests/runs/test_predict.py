@@ -137,22 +137,35 @@ def test_a_file_gives_what_the_frame_gives(kind, suffix, trained, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, out.name])
 
 
-def test_the_accuracy_is_the_one_that_the_run_reports_and_its_data_need_not_be_there(tmp_path):
+PLUGIN = '''
+from torch import nn
+
+
+def net(*, num_features: int, num_classes: int):
+    """One layer."""
+    return nn.Linear(num_features, num_classes)
+'''
+
+
+def test_the_accuracy_is_the_run_s_own_also_where_data_and_plugin_are_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"city": draw.choice(["a", "b"], 200), "size": draw.normal(size=200)})
     frame["y"] = np.where(frame["size"] + (frame["city"] == "a") + draw.normal(size=200) > 0, 7, 3)
     frame["part"] = np.where(np.arange(200) % 2, "train", "test")
     frame.to_csv(tmp_path / "train.csv", index=False)
+    (tmp_path / "net.py").write_text(PLUGIN)
     data = {"name": "csv", "path": str(tmp_path / "train.csv"), "label": "y", "split": "part"}
     config = {
         "rounds": 2,
         "data": data,
         "partition": {"name": "iid", "clients": 2},
-        "model": {"name": "logistic"},
+        "model": {"name": "net.py:net"},
         "client": {"name": "sgd", "learning_rate": 0.5},
     }
     counted = fedmodel.run(config, out=tmp_path / "run").last("accuracy")
     (tmp_path / "train.csv").unlink()
+    (tmp_path / "net.py").unlink()
     moved = fedmodel.load((tmp_path / "run").rename(tmp_path / "elsewhere"))
     predicted = moved.predict(frame[frame["part"] == "test"], keep=["y", "part"])
     assert list(predicted) == ["y", "part", "prediction", "probability_3", "probability_7"]
@@ -289,6 +302,14 @@ def test_words_for_nothing_are_those_of_pandas(tmp_path):
     assert frame["age"].isna().all()
     assert frame["city"].tolist() == ["None", "york "]  # a category, though pandas drops it
     assert frame["id"].tolist() == ["007", "NA"]  # kept as it is written
+
+
+def test_another_separator_is_told(tmp_path):
+    (tmp_path / "new.csv").write_text("age;city;pain\n1;york;0\n")
+    with pytest.raises(FedmodelError) as caught:
+        read_unseen(tmp_path / "new.csv", READING)
+    assert "separated by ';'" in str(caught.value)
+    assert list(read_unseen(tmp_path / "new.csv", READING, separator=";")) == list(GOOD)
 
 
 @given(
