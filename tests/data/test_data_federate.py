@@ -11,7 +11,8 @@ from flwr_datasets.partitioner import LinearPartitioner
 from fedmodel.data.describe import label_skew, partition_table, summary_of
 from fedmodel.data.federate import federate
 from fedmodel.data.financial import adult
-from fedmodel.data.partition import dirichlet, iid, natural
+from fedmodel.data.partition import iid, natural
+from fedmodel.data.partition_mix import dirichlet
 from fedmodel.data.records import Assignment
 from fedmodel.errors import FedmodelError
 from fedmodel.types import SPLITS
