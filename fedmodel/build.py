@@ -19,8 +19,9 @@ from fedmodel.cohort import Cohort, FlatModel
 from fedmodel.cohort.trial import tried
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
-from fedmodel.data.federate import federate
-from fedmodel.data.records import Records
+from fedmodel.data.federate import check_assignment, federate
+from fedmodel.data.flower import assignment_by
+from fedmodel.data.records import Assignment, Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.planning import plan_evaluation, plan_training, protect_sums
@@ -32,7 +33,7 @@ from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build"]
+__all__ = ["Built", "Components", "bind", "build", "dealt_out"]
 
 
 # What a component has to return, as its author knows it.
@@ -79,6 +80,29 @@ def build(config: Config, source: Source) -> Built:
         raise
 
 
+def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
+    """The records of an experiment and which client holds which; no model, nothing encoded.
+
+    Raises:
+        FedmodelError: as `build`.
+    """
+    try:
+        records, assignment = _records(config, bind(config, source))
+        if not isinstance(assignment, Assignment):
+            assignment = assignment_by(assignment, records)
+        check_assignment(records, assignment)
+    except FedmodelError as error:
+        error.where = source.place(error.where)
+        raise
+    return records, assignment
+
+
+def _records(config: Config, bound: Components) -> tuple[Records, Any]:
+    column = config.privacy.epsilon_column if config.privacy else None
+    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
+    return records, _supplied(bound.partition, "partition", records, seed=config.seed)
+
+
 def _build(config: Config, source: Source) -> Built:
     bound = bind(config, source)
     behaviour = _supplied(bound.client, "client")
@@ -90,9 +114,7 @@ def _build(config: Config, source: Source) -> Built:
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
     asked = protect_sums(strategy, config)
-    column = config.privacy.epsilon_column if config.privacy else None
-    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
-    assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
+    records, assignment = _records(config, bound)
     clean = federate(
         records,
         assignment,

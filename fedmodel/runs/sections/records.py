@@ -14,7 +14,7 @@ from fedmodel.types import SPLITS
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
 
-__all__ = ["records"]
+__all__ = ["holdings", "records"]
 
 STACKED = 7  # classes that have a colour each; above, a heat map
 CLASSES = 50  # classes drawn at most
@@ -27,7 +27,7 @@ def records(data: ReportData) -> Section | None:
     blocks: list[Block] = []
     if len(data.partition):
         blocks += [
-            _partition(data.partition, private=bool(data.statement)),
+            holdings(data.partition, private=bool(data.statement)),
             _sizes(data.partition),
         ]
     card = data.card
@@ -43,8 +43,11 @@ def records(data: ReportData) -> Section | None:
     return Section(title="Data", blocks=blocks)
 
 
-def _partition(partition: DataFrame, *, private: bool) -> Figure:
-    """Training records by client and class, largest client first."""
+def holdings(partition: DataFrame, *, private: bool) -> Figure:
+    """Records by client and class, largest client first: training records, where there are splits.
+
+    `partition` has the columns split, client, class, count.
+    """
     split = "train" if "train" in set(partition.split) else str(partition.split.iloc[0])
     rows = partition[partition.split.eq(split)].astype({"client": str, "class": str})
     classes = list(dict.fromkeys(rows["class"]))
@@ -56,7 +59,8 @@ def _partition(partition: DataFrame, *, private: bool) -> Figure:
     if len(classes) > CLASSES:
         shown = table.sum().sort_values(ascending=False, kind="stable").index[:CLASSES].tolist()
     drawn = _evenly(sizes.index.tolist(), most=min(DRAWN, CELLS // len(shown)))
-    caption = f"The {'training' if split == 'train' else split} records of each client, by class"
+    which = {"train": "training records", "all": "records"}.get(split, f"{split} records")
+    caption = f"The {which} of each client, by class"
     if len(classes) <= STACKED:
         form, caption = charts.stack, f"{caption}, largest client first."
     else:
