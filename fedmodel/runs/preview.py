@@ -53,7 +53,8 @@ def _table(skew: Skew, classes: tuple[str, ...]) -> pd.DataFrame:
         name: str, values: np.ndarray, kind: Kind, chance: float | None = None
     ) -> tuple[str, ...]:
         middle = float(np.median(values))
-        told = [write(float(v), kind) for v in (values.min(), middle, values.max(), values.mean())]
+        told = [write(float(v), kind) for v in (values.min(), middle, values.max())]
+        told.append(write(float(values.mean()), "number" if kind == "count" else kind))
         return (name, *told, "" if chance is None else write(chance, kind))
 
     chance = skew.by_chance
@@ -123,7 +124,7 @@ def _sentences(skew: Skew, records: Records, names: tuple[str, ...]) -> list[str
 def write_preview(found: Preview, name: str, path: Path) -> Path:
     """Write the page to `path` and return it."""
     skew, few = found.skew, len(found.clients) <= MOST
-    columns = [Column(label=c, kind="text") for c in found.table.columns]
+    columns = [Column(label=c, kind="written" if k else "text") for k, c in enumerate(COLUMNS)]
     label: list[Block] = [_shares(found)] if few and len(found.classes) <= STACKED else []
     label.append(_distances(found, skew.label, skew.by_chance["label"], "labels"))
     if not few or len(found.classes) > STACKED:
