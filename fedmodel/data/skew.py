@@ -56,7 +56,7 @@ def skew_of(records: Records, assignment: Assignment, *, seed: int) -> Skew:
             measures[f"feature {name}"] = _measure(records.features[name], number)
     else:
         assert records.text is not None
-        words = records.text.str.split().str.len()
+        words = records.text.map(lambda text: len(text.split()))
         measures["feature number of words"] = _measure(words, number)
     draw = stream(seed, SERVER, 0, "skew")
     shuffles = [draw.permutation(client) for _ in range(max(1, min(20, SHUFFLED // len(client))))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pandas import DataFrame
@@ -62,9 +63,8 @@ def holdings(partition: DataFrame, *, private: bool) -> Figure:
     which = {"train": "training records", "all": "records"}.get(split, f"{split} records")
     caption = f"The {which} of each client, by class"
     if len(classes) <= STACKED:
-        form, caption = charts.stack, f"{caption}, largest client first."
+        caption += ", largest client first."
     else:
-        form = charts.heat
         commonest = table.loc[drawn, shown].idxmax(axis=1).map(shown.index)
         drawn = commonest.sort_values(kind="stable").index.tolist()
         caption += (
@@ -83,9 +83,10 @@ def holdings(partition: DataFrame, *, private: bool) -> Figure:
     cells = cells[cells["count"] > 0]
     cells["order"] = cells.client.map(drawn.index)
     cells["share"] = cells["count"] / cells.client.map(sizes)
+    draw: Callable[..., charts.Drawn] = charts.stack if len(classes) <= STACKED else charts.heat
     return Figure(
         title="Who holds which records",
-        spec=charts.specification(form(cells, classes=shown, named=len(drawn) <= FEW)),
+        spec=charts.specification(draw(cells, classes=shown, named=len(drawn) <= FEW)),
         description=f"{len(sizes):,} clients with {sizes.min():,} to {sizes.max():,} records, "
         f"{len(classes):,} classes.",
         caption=caption,
