@@ -82,8 +82,8 @@ def inner_dirichlet(
        record of it. A class that is used up is left out of the draw; where a client's are all used
        up, what is left is drawn by its number of records.
 
-    The rule is that of Flower's InnerDirichletPartitioner, which takes a minute for 10,000 clients and
-    fails in the last case.
+    The rule is that of Flower's InnerDirichletPartitioner, which goes over all clients for every record
+    and fails in the last case.
 
     Raises:
         FedmodelError: more clients than records, or none; alpha is not above 0.

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from flwr_datasets import partitioner as flower
 
+from fedmodel.data.federate import federate
 from fedmodel.data.flower import partition_rows
 from fedmodel.data.partition import grouped_natural, iid
 from fedmodel.data.partition_mix import inner_dirichlet, shard
@@ -116,7 +117,7 @@ def population():
     return Records(
         card=Card(name="population", title="Generated", source="tests", licence="none"),
         label=pd.Series(draw.integers(0, 2, number)),
-        features=pd.DataFrame(draw.standard_normal((number, 20))),
+        features=pd.DataFrame(draw.standard_normal((number, 20))).add_prefix("x"),
         sensitive=pd.DataFrame({"sex": pd.Categorical.from_codes(draw.integers(0, 2, number), ["f", "m"])}),
     )  # fmt: skip
 
@@ -124,7 +125,7 @@ def population():
 @pytest.mark.parametrize(
     ("draw", "options"),
     [
-        (iid, {"clients": 1_000_000}),
+        (iid, {"clients": 100_000}),
         (shard, {"clients": 10_000}),
         (inner_dirichlet, {"clients": 10_000, "by": "sex"}),
     ],
@@ -139,3 +140,13 @@ def test_a_million_records_are_dealt_out_without_a_copy(population, draw, option
     assert len(np.unique(result.client)) == options["clients"]
     assert result.client.nbytes == 8_000_000
     assert peak < features.nbytes  # 160 MB
+
+
+def test_a_clients_records_are_a_slice_of_one_tensor(population):
+    dealt = shard(population, clients=10_000, seed=0)
+    data = federate(population, dealt, encode="none", seed=0)
+    whole = data.x.numpy()
+    for client in (0, 1, 9_999):
+        rows = data.rows(client, "train")
+        assert np.shares_memory(data.x[rows].numpy(), whole)
+        assert rows.stop - rows.start == round(0.8 * (dealt.client == client).sum())
