@@ -18,9 +18,11 @@ from fedmodel.cohort import Cohort, FlatModel
 from fedmodel.cohort.trial import tried
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
-from fedmodel.data.federate import federate
-from fedmodel.data.records import Records
+from fedmodel.data.federate import check_assignment, federate
+from fedmodel.data.flower import assignment_by
+from fedmodel.data.records import Assignment, Records
 from fedmodel.data.reuse import as_saved, reading_at
+from fedmodel.data.saved import Reading
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.drawing import initial_draws
@@ -35,7 +37,7 @@ from fedmodel.source import Source
 from fedmodel.strategies.compose import compose
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build"]
+__all__ = ["Built", "Components", "bind", "build", "dealt_out"]
 
 
 MOST_SITES = 1000  # clients whose models are tried at one another
@@ -84,6 +86,36 @@ def build(config: Config, source: Source) -> Built:
         raise
 
 
+def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
+    """The records of an experiment and which client holds which; no model, nothing encoded.
+
+    Raises:
+        FedmodelError: as `build`.
+    """
+    try:
+        records, assignment = _records(config, bind(config, source), _reading(config, source))
+        if not isinstance(assignment, Assignment):
+            assignment = assignment_by(assignment, records)
+        check_assignment(records, assignment)
+    except FedmodelError as error:
+        error.where = source.place(error.where)
+        raise
+    return records, assignment
+
+
+def _reading(config: Config, source: Source) -> Reading | None:
+    """How a saved model reads records, if they are to be read like that."""
+    return reading_at(source.base / config.data.encoder) if config.data.encoder else None
+
+
+def _records(config: Config, bound: Components, reading: Reading | None) -> tuple[Records, Any]:
+    column = config.privacy.epsilon_column if config.privacy else None
+    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
+    if reading is not None:
+        records = as_saved(records, reading)
+    return records, _supplied(bound.partition, "partition", records, seed=config.seed)
+
+
 def _build(config: Config, source: Source) -> Built:
     bound = bind(config, source)
     start = read_parameters(source.base / config.model.init) if config.model.init else None
@@ -96,12 +128,8 @@ def _build(config: Config, source: Source) -> Built:
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
     asked = protect_sums(strategy, config)
-    column = config.privacy.epsilon_column if config.privacy else None
-    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
-    reading = reading_at(source.base / config.data.encoder) if config.data.encoder else None
-    if reading is not None:
-        records = as_saved(records, reading)
-    assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
+    reading = _reading(config, source)
+    records, assignment = _records(config, bound, reading)
     clean = federate(
         records,
         assignment,

@@ -275,7 +275,13 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.hub",
             reserved=("epsilon_column",),
         ),
-        Catalogue("partitioner", "fedmodel.data.partition", reserved=("records", "seed")),
+        Catalogue(
+            "partitioner",
+            "fedmodel.data.partition",
+            "fedmodel.data.partition_mix",
+            "fedmodel.data.partition_sizes",
+            reserved=("records", "seed"),
+        ),
         Catalogue(
             "model",
             "fedmodel.models.tabular",

@@ -19,8 +19,11 @@ from fedmodel.catalogue import KINDS
 from fedmodel.errors import FedmodelError, nearest, shown
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from fedmodel.experiment import Experiment, Round
     from fedmodel.runs.outlook import Outlook
+    from fedmodel.runs.preview import Preview
     from fedmodel.runs.run import Run
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "findings_table",
     "outlook_table",
     "plan_table",
+    "preview_table",
     "summary",
 ]
 
@@ -186,16 +190,26 @@ def plan_table(experiment: Experiment) -> Table:
 
 def outlook_table(outlook: Outlook, name: str) -> Table:
     """What the clients will spend, a line a client or a group of them by size."""
+    return _texts(outlook.table, f"{name}: privacy plan")
+
+
+def preview_table(preview: Preview, name: str) -> Table:
+    """How clients differ, a line a measure."""
+    return _texts(preview.table, f"{name}: who holds what")
+
+
+def _texts(frame: DataFrame, title: str) -> Table:
+    """A table of texts; the first column says what a line is of."""
     table = Table(
-        title=escape(f"{name}: privacy plan"),
+        title=escape(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for column in outlook.table.columns:
-        table.add_column(column, justify="left" if column == "clients" else "right", no_wrap=True)
-    for row in outlook.table.itertuples(index=False):
+    for number, column in enumerate(frame.columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
     return table
 

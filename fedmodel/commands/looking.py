@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from fedmodel.commands.completing import kinds, subjects
+from fedmodel.commands.options import Set
 from fedmodel.errors import FedmodelError, shown
-from fedmodel.terminal import out
+from fedmodel.terminal import out, overrides
 
 __all__ = ["check", "list_", "show"]
 
@@ -36,14 +37,37 @@ def list_(
 def show(
     run: Annotated[Path, SUBJECT],
     name: Annotated[Optional[str], SUBJECT] = None,  # noqa: UP045
+    set_: Set = None,
+    out_: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The page of `show data CONFIG`. [default: <name>-data.html]",
+        ),
+    ] = None,
 ) -> None:
-    """Show the result of a run, or the card of a data set: `fedmodel show data NAME`.
+    """Show the result of a run, the card of a data set, or how an experiment's clients differ.
 
-    RUN is the run's folder; NAME is a data set of `fedmodel list dataset` or your own, FILE.py:NAME.
+    `fedmodel show RUN`: RUN is the run's folder.
+
+    `fedmodel show data NAME`: NAME is a data set of `fedmodel list dataset` or your own, FILE.py:NAME.
+
+    `fedmodel show data CONFIG`: CONFIG is an experiment file (.toml). Sizes, and skew of labels, groups
+    and features, before anything is trained; the page has the charts.
     """
     from fedmodel.display import data_card, summary
     from fedmodel.runs.run import load
 
+    if str(run) == "data" and name is not None and name.endswith(".toml"):
+        _show_clients(Path(name), set_, out_)
+        return
+    if set_ or out_:
+        raise FedmodelError(
+            f"{'--set' if set_ else '--out'} has no effect here",
+            where="fedmodel show",
+            fix="Use it with `fedmodel show data CONFIG`, where CONFIG is an experiment file (.toml).",
+        )
     if name is None:
         out.print(summary(load(run)))
     elif str(run) == "data":
@@ -54,6 +78,23 @@ def show(
             where="fedmodel show",
             fix=f"Write `fedmodel show {run}` for a run, or `fedmodel show data {name}`.",
         )
+
+
+def _show_clients(config: Path, set_: list[str] | None, page: Path | None) -> None:
+    """What each client of an experiment holds, as a table, in words, and as a page."""
+    from fedmodel.build import dealt_out
+    from fedmodel.display import preview_table
+    from fedmodel.experiment import Experiment
+    from fedmodel.runs.preview import preview, write_preview
+
+    experiment = Experiment.read(config, overrides(set_))
+    records, assignment = dealt_out(experiment.config, experiment.source)
+    found = preview(records, assignment, seed=experiment.config.seed)
+    page = write_preview(found, experiment.name, page or Path(f"{experiment.name}-data.html"))
+    out.print(preview_table(found, experiment.name))
+    for line in found.sentences:
+        out.print(escape(line))
+    out.print(f"page  {escape(str(page))}", soft_wrap=True)
 
 
 def check(

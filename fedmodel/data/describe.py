@@ -1,4 +1,4 @@
-"""How the records lie: who has how many of which class and group, and how much clients differ."""
+"""How the records lie: who has how many of which class and group."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from fedmodel.data.records import Records
-from fedmodel.types import SPLITS, FederatedData, Split
+from fedmodel.types import SPLITS, FederatedData
 
-__all__ = ["label_skew", "partition_table", "summary_of"]
+__all__ = ["partition_table", "summary_of"]
 
 MOST_NAMED = 8  # columns, levels or clients that a summary names
 
@@ -83,26 +83,3 @@ def partition_table(data: FederatedData) -> pd.DataFrame:
         for name, level, code in zip(names, levels, np.unravel_index(cell, shape))
     }
     return pd.DataFrame({**columns, "count": count})
-
-
-def label_skew(data: FederatedData, split: Split = "train") -> pd.DataFrame:
-    """How far each client's labels are from the pooled ones.
-
-    Columns: client; records; `total_variation`, half the sum over classes of the absolute
-    difference between the client's share and the pooled share, 0 to 1, NaN without records.
-    """
-    shares = np.zeros((data.num_clients, len(data.classes)))
-    for client in range(data.num_clients):
-        labels = data.y[data.rows(client, split)].numpy()
-        shares[client] = np.bincount(labels, minlength=len(data.classes))
-    records = shares.sum(1)
-    with np.errstate(invalid="ignore"):  # no records: NaN
-        pooled = shares.sum(0) / records.sum()
-        shares /= records[:, None]
-    return pd.DataFrame(
-        {
-            "client": list(data.clients),
-            "records": records.astype(int),
-            "total_variation": np.abs(shares - pooled).sum(1) / 2,
-        }
-    )

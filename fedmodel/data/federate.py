@@ -23,7 +23,7 @@ from fedmodel.types import SPLITS, FederatedData
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
 
-__all__ = ["federate"]
+__all__ = ["check_assignment", "federate"]
 
 
 def federate(
@@ -54,7 +54,7 @@ def federate(
     """
     if not isinstance(assignment, Assignment):
         assignment = assignment_by(assignment, records)
-    _check(records, assignment)
+    check_assignment(records, assignment)
     if only_test and records.split is None:
         parts = np.full(len(records), SPLITS.index("test"))
     else:
@@ -105,7 +105,8 @@ def federate(
     )
 
 
-def _check(records: Records, assignment: Assignment) -> None:
+def check_assignment(records: Records, assignment: Assignment) -> None:
+    """Raise FedmodelError unless every record has a client, and every client a record and a name."""
     client, num_clients = assignment.client, len(assignment.names)
     if client.shape != (len(records),):
         problem = f"it assigns {client.shape} records of {len(records)}"

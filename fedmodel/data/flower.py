@@ -63,8 +63,25 @@ def partition_rows(partitioner: Partitioner, table: pd.DataFrame) -> list[Int[np
     class RowNumbers(datasets.Dataset):
         """Answers a selection with its row numbers: a copy would cost a millisecond a client."""
 
+        order: Int[np.ndarray, " n"] | None = None  # once it is sorted
+
         def select(self, indices, *args, **kwargs):
-            return np.asarray(indices, dtype=np.int64)
+            rows = np.asarray(indices, dtype=np.int64)
+            return rows if self.order is None else self.order[rows]
+
+        def sort(self, column_names, reverse=False, *args, **kwargs):
+            if reverse is not False:
+                raise TypeError("only rising orders are known here")
+            rows = self.to_pandas().sort_values(column_names, kind="stable").index.to_numpy()
+            ordered = RowNumbers(datasets.table.InMemoryTable(self.data.table.take(rows)))
+            ordered.order = rows if self.order is None else self.order[rows]
+            return ordered
+
+        def __getitem__(self, key):
+            """A column of numbers at once: a datasets.Column takes nine seconds for a million."""
+            if isinstance(key, str) and pd.api.types.is_numeric_dtype(table[key]):
+                return self.data.column(key).to_numpy()
+            return super().__getitem__(key)
 
     partitioner.dataset = RowNumbers.from_pandas(table, preserve_index=False)
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):

@@ -1,17 +1,23 @@
-"""Partitioners: which client holds which record. Each divides all records and gives none twice."""
+"""Partitioners: which client holds which record. Each divides all records and gives none twice.
+
+Here: the data set's own clients, alone or in groups, and equal parts at random.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
 from fedmodel.data.flower import partition_rows
+from fedmodel.data.minimum import check_clients
 from fedmodel.data.records import Assignment, Records, as_text, in_order
 from fedmodel.errors import FedmodelError, nearest
 from fedmodel.randomness import SERVER, stream
 
-__all__ = ["dirichlet", "iid", "natural"]
+__all__ = ["grouped_natural", "iid", "natural"]
 
 
 def natural(records: Records, *, column: str | None = None) -> Assignment:
@@ -55,81 +61,83 @@ def natural(records: Records, *, column: str | None = None) -> Assignment:
     return Assignment(client=pd.Index(names).get_indexer(pd.Index(ids)), names=tuple(names))
 
 
+def grouped_natural(
+    records: Records,
+    *,
+    column: str | None = None,
+    group_size: int = 2,
+    mode: Literal["allow-smaller", "allow-bigger", "strict"] = "allow-smaller",
+    min_size: int = 1,
+) -> Assignment:
+    """So many natural clients, neighbours in their order, become one (Flower's GroupedNaturalIdPartitioner).
+
+    Whoever is left over makes a smaller group, or joins the others' under "allow-bigger"; "strict"
+    refuses. A group is called by its first and last client.
+
+    Raises:
+        FedmodelError: what `natural` raises; a group size that leaves one group, or under "strict" a
+            rest; a group of fewer than `min_size` records.
+    """
+    single = natural(records, column=column)
+    names, most = single.names, len(single.names) // 2
+    sizes = np.bincount(single.client, minlength=len(names))
+    if not 1 <= group_size <= most:
+        raise FedmodelError(
+            f"groups of {group_size} do not fit to {len(names)} clients",
+            where="[partition] group_size",
+            fix=f"Choose 1 <= group_size <= {most}, which leaves two groups or more.",
+        )
+    fitting = [n for n in range(1, most + 1) if len(names) % n == 0]
+    if mode == "strict" and group_size not in fitting:
+        raise FedmodelError(
+            f"groups of {group_size} leave over some of {len(names)} clients",
+            where="[partition] group_size",
+            fix=f"Choose group_size = {min(fitting, key=lambda n: abs(n - group_size))}, or mode = "
+            '"allow-smaller".',
+        )
+
+    def groups(of: int) -> list[Int[np.ndarray, " _"]]:
+        from flwr_datasets.partitioner import GroupedNaturalIdPartitioner
+
+        partitioner = GroupedNaturalIdPartitioner("id", of, mode, sort_unique_ids=True)
+        return partition_rows(partitioner, pd.DataFrame({"id": np.arange(len(names))}))
+
+    grouped = groups(group_size)
+    if (smallest := min(sizes[group].sum() for group in grouped)) < min_size:
+        larger_ones = fitting if mode == "strict" else [group_size << k for k in range(1, 40)]
+        enough = (
+            of
+            for of in larger_ones
+            if group_size < of <= most and min(sizes[g].sum() for g in groups(of)) >= min_size
+        )
+        larger = next(enough, 0)
+        raise FedmodelError(
+            f"a group of clients has {smallest} records, and min_size is {min_size}",
+            where="[partition] min_size",
+            fix=f"Choose min_size = {smallest}"
+            + (f" or group_size = {larger}." if larger else "."),
+        )
+    group_of = np.empty(len(names), np.int64)
+    for number, group in enumerate(grouped):
+        group_of[group] = number
+    called = [
+        names[group[0]] if len(group) == 1 else f"{names[group[0]]} to {names[group[-1]]}"
+        for group in grouped
+    ]
+    return Assignment(client=group_of[single.client], names=tuple(called))
+
+
 def iid(records: Records, *, clients: int, seed: int) -> Assignment:
     """Shuffle the records and cut them into equal parts: clients differ by chance alone.
 
     Raises:
         FedmodelError: more clients than records, or none.
     """
-    _check(records, clients)
-    from flwr_datasets.partitioner import IidPartitioner
-
+    check_clients(len(records), clients, records.card.name)
     shuffled = stream(seed, SERVER, 0, "partition").permutation(len(records))
-    parts = partition_rows(IidPartitioner(num_partitions=clients), pd.DataFrame({"row": shuffled}))
-    return Assignment.of([shuffled[places] for places in parts])
-
-
-def dirichlet(
-    records: Records, *, clients: int, alpha: float = 0.5, min_size: int = 10, seed: int
-) -> Assignment:
-    """Label skew: divide each class by shares drawn from Dirichlet(alpha) (Yurochkin et al. 2019).
-
-    1. Flower's partitioner draws once. The smaller alpha, the more clients differ in their labels
-       and in their sizes; with many clients some get next to nothing.
-    2. Who has fewer than `min_size` records gets the rest at random from the largest client.
-       Drawing again until all have enough, as is often done, hardly ever ends for 200 clients
-       and alpha = 0.3.
-
-    Raises:
-        FedmodelError: fewer records than clients times `min_size`; an option out of its range.
-    """
-    _check(records, clients)
-    if alpha <= 0 or min_size < 1:
-        raise FedmodelError(
-            f"alpha is {alpha} and min_size {min_size}",
-            where="[partition] alpha" if alpha <= 0 else "[partition] min_size",
-            fix="Choose alpha > 0 and min_size >= 1, e.g. alpha = 0.5 and min_size = 10.",
-        )
-    if clients * min_size > len(records):
-        raise FedmodelError(
-            f"{len(records)} records are too few for {clients} clients of {min_size} or more",
-            where="[partition] clients",
-            fix=f"Choose min_size = {len(records) // clients}"
-            + (f" or clients = {most}." if (most := len(records) // min_size) > 1 else "."),
-        )
-    from flwr_datasets.partitioner import DirichletPartitioner
-
-    generator = stream(seed, SERVER, 0, "partition")
-    partitioner = DirichletPartitioner(
-        num_partitions=clients,
-        partition_by="label",
-        alpha=float(alpha),
-        min_partition_size=0,
-        shuffle=False,
-        seed=int(generator.integers(2**32)),
-    )
-    parts = partition_rows(partitioner, pd.DataFrame({"label": records.label.cat.codes}))
-    return Assignment.of(_topped_up(parts, min_size, generator))
-
-
-def _topped_up(
-    parts: list[Int[np.ndarray, " _"]], min_size: int, generator: np.random.Generator
-) -> list[Int[np.ndarray, " _"]]:
-    sizes = np.array([len(rows) for rows in parts])
-    for short in np.flatnonzero(sizes < min_size):
-        while (lacking := min_size - sizes[short]) > 0:
-            giver = int(sizes.argmax())  # has more than min_size, for there is enough for all
-            given = min(lacking, sizes[giver] - min_size)
-            rows = generator.permutation(parts[giver])
-            parts[giver], parts[short] = rows[given:], np.append(parts[short], rows[:given])
-            sizes[giver], sizes[short] = sizes[giver] - given, sizes[short] + given
-    return parts
-
-
-def _check(records: Records, clients: int) -> None:
-    if not 1 <= clients <= len(records):
-        raise FedmodelError(
-            f"{clients} clients for the {len(records)} records of {records.card.name}",
-            where="[partition] clients",
-            fix=f"Choose 1 <= clients <= {len(records)}.",
-        )
+    least, more = divmod(len(records), clients)  # as Flower's IidPartitioner cuts, which takes
+    sizes = np.full(clients, least)  # an array a client
+    sizes[:more] += 1
+    client = np.empty(len(records), np.int64)
+    client[shuffled] = np.repeat(np.arange(clients), sizes)
+    return Assignment(client=client, names=tuple(map(str, range(clients))))

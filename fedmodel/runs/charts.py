@@ -15,6 +15,7 @@ from fedmodel.runs.words import Kind
 
 __all__ = [
     "bands",
+    "distances",
     "dots",
     "heat",
     "histogram",
@@ -215,17 +216,20 @@ def histogram(
     return _finish(alt.layer(*layers))
 
 
-def stack(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
+def stack(frame: DataFrame, *, classes: Sequence[str], named: bool, shares: bool = False) -> Drawn:
     """Records by client and class as stacked bars: named rows, or a skyline of many clients.
 
-    `frame` has the columns client, order, class, count, share.
+    `frame` has the columns client, order, class, count, share. With `shares` all are equally long.
     """
     chosen = alt.selection_point(fields=["class"], bind="legend")
     client = alt.EncodingSortField("order")
-    axis = style.axis("count", grid=named)
-    ranked = frame.drop(columns="share").assign(rank=frame["class"].map(list(classes).index))
+    value, title = ("share:Q", "share of records") if shares else ("count:Q", "records")
+    axis = style.axis("percent" if shares else "count", grid=named)
+    scale = alt.Scale(domain=[0, 1]) if shares else alt.Scale()
+    kept = frame if shares else frame.drop(columns="share")
+    ranked = kept.assign(rank=frame["class"].map(list(classes).index))
     chart = (
-        alt.Chart(style.rows(ranked, "count", columns=[]))
+        alt.Chart(style.rows(ranked, "count", columns=["share"] if shares else []))
         .encode(
             color=style.colour(
                 classes, legend=True, field="class", colours=_of_classes(len(classes))
@@ -239,12 +243,12 @@ def stack(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
     if named:
         label = alt.Axis(labelColor=INK)
         bars = chart.mark_bar(height={"band": 0.7}).encode(
-            x=alt.X("count:Q", title="records", axis=axis),
+            x=alt.X(value, title=title, axis=axis, scale=scale),
             y=alt.Y("client:N", sort=client, title=None, axis=label),
         )
         return _finish(bars, height=26 * frame.client.nunique())
     bars = chart.mark_bar(width={"band": 1}).encode(
-        y=alt.Y("count:Q", title="records", axis=axis),
+        y=alt.Y(value, title=title, axis=axis, scale=scale),
         x=alt.X("order:O", title="clients, largest first", axis=alt.Axis(labels=False, ticks=False))
         .scale(paddingInner=0, paddingOuter=0),
     )  # fmt: skip
@@ -275,6 +279,23 @@ def heat(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
         )
     )  # fmt: skip
     return _finish(chart, height=len(classes) * (18 if len(classes) > 12 else 24))
+
+
+def distances(frame: DataFrame, *, rows: Sequence[str], columns: Sequence[str]) -> Drawn:
+    """Distances from 0 to 1 as darkness, a row a feature; `frame` has the columns row, column, value."""
+    axis = alt.Axis(labels=len(columns) <= 40, ticks=False, labelAngle=-90, labelLimit=90)
+    chart = (
+        alt.Chart(style.rows(frame, "percent"))
+        .mark_rect(color=ACCENT, width={"band": 1}, height={"band": 0.94})
+        .encode(
+            x=alt.X("column:N", sort=list(columns), title=None, axis=axis),
+            y=alt.Y("row:N", sort=list(rows), title=None, axis=alt.Axis(labelColor=INK)),
+            opacity=alt.Opacity("value:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1]))
+            .legend(None),
+            tooltip=["row:N", "column:N", style.tip("value", "percent", "distance")],
+        )
+    )  # fmt: skip
+    return _finish(chart, height=len(rows) * (18 if len(rows) > 12 else 24))
 
 
 def with_level(chart: Drawn, *, name: str, value: float, kind: Kind) -> Drawn:

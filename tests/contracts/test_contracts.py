@@ -7,25 +7,25 @@ from fedmodel.contracts import check_component, check_plugin, plausible_options
 from fedmodel.rules import RULES
 
 # Options without a default, where the plausible ones do not do.
-OPTIONS = {
-    "csv": None,
-    "hf": None,
-    "parquet": None,
-    "reuters_r8": None,
-}  # need a file: see tests/data
+OPTIONS: dict[str, dict | None] = {
+    "continuous": {"column": "age"},
+    "size": {"sizes": [500, 300, 120]},
+    **dict.fromkeys(("csv", "hf", "parquet", "reuters_r8")),  # need a file: see tests/data
+}
 CASES = [
     (kind, name)
     for kind, catalogue in KINDS.items()
     for name in catalogue.names()
-    if name not in OPTIONS
+    if OPTIONS.get(name, {}) is not None
 ]
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_every_component_keeps_to_the_rules_of_its_kind(kind, name):
     catalogue = KINDS[kind]
-    needed = plausible_options(catalogue.schema(catalogue.find(name, base=Path.cwd())), {})
-    findings = check_component(catalogue.bind({"name": name, **needed}, base=Path.cwd()))
+    given = OPTIONS.get(name) or {}
+    needed = plausible_options(catalogue.schema(catalogue.find(name, base=Path.cwd())), given)
+    findings = check_component(catalogue.bind({"name": name, **needed, **given}, base=Path.cwd()))
     assert len(findings) == len(RULES[kind]) + 1
     assert [(f.what, f.detail) for f in findings if not f.passed] == []
 

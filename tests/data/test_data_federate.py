@@ -8,10 +8,11 @@ import pytest
 import torch
 from flwr_datasets.partitioner import LinearPartitioner
 
-from fedmodel.data.describe import label_skew, partition_table, summary_of
+from fedmodel.data.describe import partition_table, summary_of
 from fedmodel.data.federate import federate
 from fedmodel.data.financial import adult
-from fedmodel.data.partition import dirichlet, iid, natural
+from fedmodel.data.partition import iid, natural
+from fedmodel.data.partition_mix import dirichlet
 from fedmodel.data.records import Assignment
 from fedmodel.errors import FedmodelError
 from fedmodel.types import SPLITS
@@ -138,18 +139,6 @@ def test_attributes_that_have_the_name_of_a_column_of_the_table(make_records, de
     records = make_records(60, sensitive=sensitive)
     table = partition_table(federate(records, deal(records, 2), seed=0))
     assert set(table["split"]) == {"train", "test"} and set(table["sensitive split"]) == {"x", "y"}
-
-
-def test_label_skew_by_hand(make_records):
-    label = pd.Series(["a"] * 6 + ["b"] * 2 + ["c"] * 2)
-    records = make_records(10, features=pd.DataFrame({"x": range(10)}), label=label)
-    client = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
-    data = federate(records, Assignment(client=client, names=("p", "q")), test=0.0, seed=0)
-    skew = label_skew(data)
-    assert skew["records"].tolist() == [5, 5]
-    # Pooled .6 .2 .2; p has 1 0 0 and q has .2 .4 .4.
-    np.testing.assert_allclose(skew["total_variation"], [0.4, 0.4])
-    assert label_skew(data, "test")["total_variation"].isna().all()
 
 
 def test_two_hundred_clients_of_adult():

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmodel.data.flower import assignment_by
-from fedmodel.data.partition import dirichlet, iid, natural
+from fedmodel.data.partition import iid, natural
+from fedmodel.data.partition_mix import dirichlet
 from fedmodel.errors import FedmodelError
 from fedmodel.randomness import SERVER, stream
 
@@ -136,7 +137,7 @@ def test_skew_grows_as_alpha_falls(make_records):
         ({"clients": 0}, "0 clients"),
         ({"clients": 61}, "61 clients for the 60 records"),
         ({"clients": 5, "alpha": 0.0}, "alpha is 0"),
-        ({"clients": 5, "min_size": 0}, "min_size 0"),
+        ({"clients": 5, "min_size": 0}, "min_size is 0"),
         ({"clients": 7}, "too few for 7 clients of 10"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pandas import DataFrame
@@ -14,7 +15,7 @@ from fedmodel.types import SPLITS
 if TYPE_CHECKING:
     from fedmodel.runs.report import ReportData
 
-__all__ = ["records"]
+__all__ = ["holdings", "records"]
 
 STACKED = 7  # classes that have a colour each; above, a heat map
 CLASSES = 50  # classes drawn at most
@@ -27,7 +28,7 @@ def records(data: ReportData) -> Section | None:
     blocks: list[Block] = []
     if len(data.partition):
         blocks += [
-            _partition(data.partition, private=bool(data.statement)),
+            holdings(data.partition, private=bool(data.statement)),
             _sizes(data.partition),
         ]
     card = data.card
@@ -43,8 +44,11 @@ def records(data: ReportData) -> Section | None:
     return Section(title="Data", blocks=blocks)
 
 
-def _partition(partition: DataFrame, *, private: bool) -> Figure:
-    """Training records by client and class, largest client first."""
+def holdings(partition: DataFrame, *, private: bool) -> Figure:
+    """Records by client and class, largest client first: training records, where there are splits.
+
+    `partition` has the columns split, client, class, count.
+    """
     split = "train" if "train" in set(partition.split) else str(partition.split.iloc[0])
     rows = partition[partition.split.eq(split)].astype({"client": str, "class": str})
     classes = list(dict.fromkeys(rows["class"]))
@@ -56,11 +60,11 @@ def _partition(partition: DataFrame, *, private: bool) -> Figure:
     if len(classes) > CLASSES:
         shown = table.sum().sort_values(ascending=False, kind="stable").index[:CLASSES].tolist()
     drawn = _evenly(sizes.index.tolist(), most=min(DRAWN, CELLS // len(shown)))
-    caption = f"The {'training' if split == 'train' else split} records of each client, by class"
+    which = {"train": "training records", "all": "records"}.get(split, f"{split} records")
+    caption = f"The {which} of each client, by class"
     if len(classes) <= STACKED:
-        form, caption = charts.stack, f"{caption}, largest client first."
+        caption += ", largest client first."
     else:
-        form = charts.heat
         commonest = table.loc[drawn, shown].idxmax(axis=1).map(shown.index)
         drawn = commonest.sort_values(kind="stable").index.tolist()
         caption += (
@@ -79,9 +83,10 @@ def _partition(partition: DataFrame, *, private: bool) -> Figure:
     cells = cells[cells["count"] > 0]
     cells["order"] = cells.client.map(drawn.index)
     cells["share"] = cells["count"] / cells.client.map(sizes)
+    draw: Callable[..., charts.Drawn] = charts.stack if len(classes) <= STACKED else charts.heat
     return Figure(
         title="Who holds which records",
-        spec=charts.specification(form(cells, classes=shown, named=len(drawn) <= FEW)),
+        spec=charts.specification(draw(cells, classes=shown, named=len(drawn) <= FEW)),
         description=f"{len(sizes):,} clients with {sizes.min():,} to {sizes.max():,} records, "
         f"{len(classes):,} classes.",
         caption=caption,
