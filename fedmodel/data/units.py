@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["KNOWN", "Conversion", "conversion", "plain", "split_unit"]
+__all__ = ["KNOWN", "Conversion", "conversion", "plain", "shown", "split_unit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,10 @@ SPELT = {
     "celsius": "c", "deg_c": "c", "deg_f": "f", "yrs": "years", "yr": "years", "month": "months",
     "day": "days", "pct": "percent", "µmol_l": "umol_l", "μmol_l": "umol_l", "mm_hg": "mmhg",
 }  # fmt: skip
+WRITTEN = {
+    "mmol_l": "mmol/L", "umol_l": "µmol/L", "mg_dl": "mg/dL", "g_dl": "g/dL", "g_l": "g/L",
+    "f": "°F", "c": "°C", "k": "K", "mmhg": "mmHg", "kpa": "kPa",
+}  # fmt: skip
 # These are words or letters of many meanings at the end of a name.
 AMBIGUOUS = {"in", "m", "f", "c", "k", "g"}
 
@@ -81,6 +85,11 @@ def plain(name: str) -> str:
     words = re.findall(r"\w+", name.replace("%", " percent ").replace("_", " ").lower())
     word = "_".join(words)
     return SPELT.get(word, word)
+
+
+def shown(unit: str) -> str:
+    """A plain unit as people write it."""
+    return WRITTEN.get(unit, unit)
 
 
 def split_unit(name: str) -> tuple[str, str]:
