@@ -90,7 +90,7 @@ def _mismatches(client: ClientSums, sums: Sequence[ClientSums], schema: Schema) 
         elif about.kind == "number":
             yield from _number(name, own, pooled(others))
         else:
-            yield from _category(name, own, pooled(others), told=set(about.categories))
+            yield from _category(name, own, pooled(others))
     if lacking:
         yield f"lacks {_some(lacking)}: all missing here"
     if alone:
@@ -138,7 +138,7 @@ def suspected(
     return best
 
 
-def _category(name: str, own: ColumnSums, others: ColumnSums, *, told: set[str]) -> Iterator[str]:
+def _category(name: str, own: ColumnSums, others: ColumnSums) -> Iterator[str]:
     if own.kind != "category" and others.words > others.numbers:
         yield f"{name} holds numbers here, and words elsewhere"
     alone = sorted(word for word in own.categories if word not in others.categories)
