@@ -68,6 +68,8 @@ def schema(
                 "for a column whose odd values may be left out.",
             )
         out.print(f"[green]the files fit[/] {escape(str(path))}")
+        if plan.label is None:
+            out.print('[yellow]note:[/] it names no label yet: write label = "..." at its top')
         return
     if out_.exists():
         raise FedmodelError(
@@ -84,7 +86,7 @@ def schema(
 
 
 def _clients(paths: list[Path], missing: tuple[str, ...]) -> list[ClientFile]:
-    from fedmodel.data.client_file import ClientFile, separator_of
+    from fedmodel.data.client_file import as_written
 
     names = [path.name.split(".")[0] for path in paths]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -93,7 +95,4 @@ def _clients(paths: list[Path], missing: tuple[str, ...]) -> list[ClientFile]:
             where=", ".join(str(path) for path in paths),
             fix="A client is called like its file: rename one of them.",
         )
-    return [
-        ClientFile(client=name, path=path, separator=separator_of(path), missing=missing)
-        for name, path in zip(names, paths)
-    ]
+    return [as_written(name, path, missing=missing) for name, path in zip(names, paths)]

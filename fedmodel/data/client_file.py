@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ from fedmodel.data.reading import check_file, reading
 from fedmodel.data.records import as_text
 from fedmodel.errors import FedmodelError
 
-__all__ = ["ClientFile", "parts", "separator_of", "to_numbers", "to_text"]
+__all__ = ["ClientFile", "as_written", "parts", "to_numbers", "to_text"]
 
 RECORDS_A_PART = 50_000
+SAMPLE = 1_000  # records that tell how numbers are written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +96,32 @@ def _parquet(file: ClientFile) -> Iterator[pd.DataFrame]:
             yield part.where(~part.isin(file.missing)) if file.missing else part
 
 
-def separator_of(path: Path) -> str:
-    """What separates the columns of a CSV file: of , ; | and tab the one most often in its header."""
-    if path.suffix == ".parquet":
-        return ","
+def as_written(client: str, path: Path, *, missing: tuple[str, ...] = ()) -> ClientFile:
+    """A client's file, with what seems to separate its columns and its decimals.
+
+    The separator is that of , ; | and tab which is most often in the header; a comma is a decimal
+    one where a column holds nothing but such numbers in its first records.
+
+    Raises:
+        FedmodelError: the file is not there, empty, or no text.
+    """
     check_file(path)
+    if path.suffix == ".parquet":
+        return ClientFile(client=client, path=path, missing=missing)
     with reading(path, kind="CSV", fix="Save it as CSV in UTF-8, with a header."):
         header = pd.read_csv(path, sep="\x01", nrows=0, encoding="utf-8-sig")
     line = " ".join(map(str, header.columns))
-    return max(",;\t|", key=line.count)
+    separator = max(",;\t|", key=line.count)
+    file = ClientFile(client=client, path=path, separator=separator, missing=missing)
+    if separator == ",":
+        return file
+    first = next(parts(file)).head(SAMPLE)
+    columns = [first[name].dropna() for name in first]
+    comma = any(
+        len(c) and c.str.fullmatch(r"-?\d+(,\d+)?").all() and c.str.contains(",").any()
+        for c in columns
+    )
+    return replace(file, decimal="," if comma else ".")
 
 
 def to_numbers(values: pd.Series, *, decimal: str = ".") -> Float[np.ndarray, " n"]:

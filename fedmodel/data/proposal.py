@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -89,7 +89,8 @@ def propose(
 
 def _file(file: ClientFile, base: Path) -> File:
     relative = os.path.relpath(file.path, base)
-    return File(file=Path(relative).as_posix(), separator=file.separator)
+    decimal: Literal[".", ","] = "," if file.decimal == "," else "."
+    return File(file=Path(relative).as_posix(), separator=file.separator, decimal=decimal)
 
 
 def _groups(sums: Sequence[ClientSums]) -> dict[str, dict[str, str]]:

@@ -101,7 +101,9 @@ def _mismatches(client: ClientSums, sums: Sequence[ClientSums], schema: Schema) 
 
 
 def _number(name: str, own: ColumnSums, others: ColumnSums) -> Iterator[str]:
-    if own.words:
+    if own.kind == "category":
+        yield f"{name} holds words here, and numbers elsewhere"
+    elif own.words:
         words = [repr(word) for word in own.categories if not _is_number(word)]
         named = f" ({_some(words)})" if words else ""
         yield f"{name} mixes {_count(own.numbers, 'number')} with {_count(own.words, 'word')}{named}"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmodel.data.client_file import ClientFile, separator_of
+from fedmodel.data.client_file import as_written
 from fedmodel.data.federation import files
 from fedmodel.data.proposal import propose, seen_through, written
 from fedmodel.data.readiness import readiness, suspected
@@ -37,8 +37,9 @@ def proposed(tmp_path):
         clients = []
         for name, frame in tables.items():
             path = tmp_path / f"{name}.csv"
-            frame.to_csv(path, index=False)
-            clients.append(ClientFile(client=name, path=path, separator=separator_of(path)))
+            comma = {"sep": ";", "decimal": ","} if name == "south" else {}
+            frame.to_csv(path, index=False, **comma)
+            clients.append(as_written(name, path))
         told = [client_sums(client) for client in clients]
         schema = propose(told, clients, base=tmp_path, **options)
         path = tmp_path / "schema.toml"
@@ -102,6 +103,14 @@ def test_two_columns_of_one_client_are_not_the_same(proposed):
     frame = hospital(60, 0).assign(weight_lb=lambda t: t["weight_kg"] / 0.45359237)
     _, schema, _ = proposed({"a": frame, "b": hospital(60, 1)})
     assert {"weight_kg", "weight_lb"} <= set(schema.columns)
+
+
+def test_words_where_others_have_numbers(proposed):
+    tables = {name: hospital(60, i) for i, name in enumerate("abc")}
+    tables["b"]["age"] = "old"
+    _, schema, ready = proposed(tables)
+    assert schema.columns["age"].kind == "number"
+    assert said(ready, "b") == "age holds words here, and numbers elsewhere"
 
 
 def test_a_label_that_nobody_has(proposed):

@@ -141,7 +141,19 @@ def test_a_column_twice_and_other_files_that_are_none(tmp_path):
         client_sums(ClientFile(client="south", path=tmp_path / "south.csv"))
 
 
-@pytest.mark.parametrize(("header", "found"), [("a,b", ","), ("a;b,c;d", ";"), ("a\tb", "\t"), ("a", ",")])  # fmt: skip
-def test_what_separates_the_columns(tmp_path, header, found):
-    (tmp_path / "t.csv").write_text(f"{header}\n1{found}2\n")
-    assert client_file.separator_of(tmp_path / "t.csv") == found
+@pytest.mark.parametrize(
+    ("text", "separator", "decimal"),
+    [
+        ("a,b\n1,2\n", ",", "."),
+        ("a;b,c;d\n1;2;3\n", ";", "."),
+        ("a\tb\n1.5\t2\n", "\t", "."),
+        ("a\n1\n", ",", "."),
+        ("a;b\n1,5;x\n2;y\n", ";", ","),
+        ("a;b\n1,5;x\n2.5;y\n", ";", "."),
+        ("a;b\nx, y;1\n", ";", "."),
+    ],
+)
+def test_how_a_file_is_written(tmp_path, text, separator, decimal):
+    (tmp_path / "t.csv").write_text(text)
+    file = client_file.as_written("t", tmp_path / "t.csv")
+    assert (file.separator, file.decimal) == (separator, decimal)
