@@ -90,7 +90,7 @@ def test_nothing_is_written_over(hospitals, monkeypatch, capsys):
         (("north.csv", "./north.csv"), "two files would make the client 'north'"),
         (("nort.csv",), "there is no file nort.csv"),
         (("north.csv", "south.csv", "--label", "dead"), "no file has a column 'dead'"),
-        (("nothing.toml",), "does not exist"),
+        (("nothing.toml",), "there is no file nothing.toml"),
         ((), "Missing argument"),
     ],
 )

@@ -33,13 +33,25 @@ def schema(
         typer.Option(metavar="WORD", help="A word that means no value; may be repeated."),
     ] = None,
     minimum: Annotated[
-        int, typer.Option(min=1, help="Nothing is told of fewer records than these.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Nothing is told of fewer records. [default: 5]",
+        ),
     ] = 5,
     limits: Annotated[
         bool, typer.Option("--limits", help="Tell lowest and highest values; they are records'.")
     ] = False,
     out_: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Where the schema goes; a new file.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            show_default=False,
+            help="Where the schema goes; a new file. [default: schema.toml]",
+        ),
     ] = Path("schema.toml"),
 ) -> None:
     """Write a schema of a federation from sums over its files, and say what does not fit, by client.

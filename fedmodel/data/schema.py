@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from fedmodel.config import Section, explain, parsed
 from fedmodel.data.client_file import ClientFile
+from fedmodel.data.reading import check_file
 from fedmodel.data.units import conversion
 from fedmodel.errors import FedmodelError, nearest
 from fedmodel.source import Source
@@ -103,6 +104,7 @@ def read_schema(path: Path) -> tuple[Schema, Source]:
         FedmodelError: no file, no TOML, an unknown key, or keys that contradict each other; with
             the line.
     """
+    check_file(path)
     raw, text = parsed(path)
     source = Source(path, text)
     try:

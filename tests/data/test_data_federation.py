@@ -137,6 +137,13 @@ def test_public_ranges_are_the_schemas_only_if_it_says_so(write):
     assert "public = false" not in records.card.notes[0]
 
 
+def test_a_sensitive_number_is_cut(write):
+    bins = 'bins = { age = [45, 60] }\nsensitive = ["sex", "age"]'
+    records = files(schema=write(SCHEMA.replace('sensitive = ["sex"]', bins)))
+    assert records.attributes["age"] == ("under 45", "45-59", "60 and over")
+    assert records.attributes["sex"] == ("female", "male")
+
+
 def test_missing_values_are_dropped_or_filled(write, hospitals):
     path = write(SCHEMA.replace("[columns.sex]", 'missing = "drop"\n[columns.sex]'))
     refused(path, "no record of client south is left", where="south.csv")
