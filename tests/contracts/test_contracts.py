@@ -9,6 +9,7 @@ from fedmodel.rules import RULES
 # Options without a default, where the plausible ones do not do.
 OPTIONS = {
     "csv": None,
+    "files": None,
     "hf": None,
     "parquet": None,
     "reuters_r8": None,
