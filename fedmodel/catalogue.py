@@ -272,6 +272,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.newswire",
             "fedmodel.data.image",
             "fedmodel.data.tables",
+            "fedmodel.data.federation",
             "fedmodel.data.hub",
             reserved=("epsilon_column",),
         ),

@@ -15,6 +15,7 @@ from fedmodel.commands import (
     planning,
     predicting,
     running,
+    schema,
     starting,
 )
 from fedmodel.errors import FedmodelError
@@ -35,6 +36,7 @@ app.command("list")(looking.list_)
 app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
+app.command()(schema.schema)
 app.command()(predicting.predict)
 app.command()(evaluating.evaluate)
 app.command()(starting.init)

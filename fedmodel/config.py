@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from fedmodel.errors import FedmodelError, marked_line, nearest, shown, wanted
 from fedmodel.source import Source
 
-__all__ = ["AdaptiveClip", "Config", "Source", "Targets", "changes_of", "read_config"]
+__all__ = ["AdaptiveClip", "Config", "Section", "Source", "Targets", "changes_of", "explain"]
+__all__ += ["parsed", "read_config"]
 
 # What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
 _UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip|Targets)$|^constrained-"
@@ -196,18 +197,27 @@ def read_config(
         source, raw = Source(None, ""), _copy(path)
     else:
         path = Path(path)
-        text = _text(path)
-        try:
-            raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise _broken(path, text, str(error)) from None
+        raw, text = parsed(path)
         source = Source(path, text, frozenset(overrides or ()))
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
     try:
         return Config.model_validate(raw), source, raw
     except ValidationError as error:
-        raise _explain(error, source) from None
+        raise explain(error, source) from None
+
+
+def parsed(path: Path) -> tuple[dict[str, Any], str]:
+    """What is in a TOML file, and its text.
+
+    Raises:
+        FedmodelError: it is not there or no TOML; with the line.
+    """
+    text = _text(path)
+    try:
+        return tomllib.loads(text), text
+    except tomllib.TOMLDecodeError as error:
+        raise _broken(path, text, str(error)) from None
 
 
 def changes_of(
@@ -293,8 +303,17 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
         raw[last] = value
 
 
-def _explain(error: ValidationError, source: Source) -> FedmodelError:
-    """The first fault that pydantic found, in our words and at its line."""
+def explain(
+    error: ValidationError,
+    source: Source,
+    *,
+    root: type[BaseModel] | None = None,
+    whole: str = "the experiment",
+) -> FedmodelError:
+    """The first fault that pydantic found, in our words and at its line.
+
+    `root` is the model of the `whole` file; default: an experiment.
+    """
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     keys = _keys(fault["loc"])
@@ -303,9 +322,9 @@ def _explain(error: ValidationError, source: Source) -> FedmodelError:
         fault = next(below, fault)
         keys = _keys(fault["loc"])
     name, table = str(keys[-1]), ".".join(map(str, keys[:-1]))
-    place = f"[{table}]" if table else "the experiment"
+    place = f"[{table}]" if table else whole
     if fault["type"] == "extra_forbidden":
-        section: Any = Config
+        section: Any = root or Config
         for key in keys[:-1]:
             section = _section(section, str(key))
         known = section.model_fields if section else {}
@@ -339,8 +358,9 @@ def _keys(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 
 def _section(section: Any, key: str) -> Any:
-    annotation = section.model_fields[key].annotation if section else None
-    waiting = [annotation]
+    if section and key not in section.model_fields:
+        return section  # the name of one table of several
+    waiting = [section.model_fields[key].annotation if section else None]
     while waiting:
         candidate = waiting.pop(0)
         if isinstance(candidate, type) and issubclass(candidate, Section):

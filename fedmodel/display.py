@@ -21,6 +21,7 @@ from fedmodel.errors import FedmodelError, nearest, shown
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from fedmodel.data.readiness import Readiness
     from fedmodel.experiment import Experiment, Round
     from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.preview import Preview
@@ -34,6 +35,7 @@ __all__ = [
     "outlook_table",
     "plan_table",
     "preview_table",
+    "readiness_table",
     "summary",
 ]
 
@@ -290,6 +292,44 @@ def findings_table(findings: Sequence[Any]) -> Table:
             told = "not measurable here" if math.isnan(value) else f"{value:.4g}"
             table.add_row("" if number else finding.name, spoken(name), told)
     return table
+
+
+def readiness_table(ready: Readiness) -> RenderableType:
+    """The columns of a federation side by side, then what does not fit, by client."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("column", overflow="fold", min_width=12)
+    for name in ("clients", "missing", "mean", "sd", "median", "half lies in"):
+        table.add_column(name, justify="right", no_wrap=True)
+    lines: list[RenderableType] = [table]
+    for row in ready.table.to_dict("records"):
+        cells = [row["column"] + (f" ({row['unit']})" if row["unit"] else "")]
+        cells += [f"{row['clients']} of {ready.clients}", f"{row['missing']:.1%}"]
+        if not math.isnan(row["mean"]):
+            cells += [f"{row['mean']:.4g}", f"{row['deviation']:.4g}"]
+            middle, error = _between(row["median_low"], row["median_high"])
+            cells.append(f"{middle} \u00b1 {error}" if error else middle)
+            low, high = row["q25_low"], row["q75_high"]
+            cells.append("not told" if math.isinf(high - low) else f"{low:.4g} to {high:.4g}")
+        table.add_row(*map(escape, cells))
+        if row["categories"]:
+            counts = sorted(row["categories"].items(), key=lambda item: -item[1])
+            told = ", ".join(f"{word} {count:,}" for word, count in counts[:6])
+            more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
+            lines.append(Text(f"{row['column']}: {told}{more}"))
+    client = None
+    for name, text in ready.mismatches:
+        if name != client:
+            lines.append(f"\n[bold]{escape(name)}[/]")
+        client = name
+        lines.append(Text(f"  {text}"))
+    return Group(*lines, "")
+
+
+def _between(low: float, high: float) -> tuple[str, str]:
+    """Certain limits as a middle and what it can be off by."""
+    if math.isinf(low) or math.isinf(high):
+        return "not told", ""
+    return f"{(low + high) / 2:.4g}", f"{(high - low) / 2:.2g}"
 
 
 def _value(default: Any) -> str:

@@ -83,6 +83,7 @@ def _texts(path: Path) -> pd.DataFrame:
         ),
         kind="Parquet" if as_parquet else "text separated by tabs",
         fix="It takes a Parquet file, or one with a category and a text a line, a tab between.",
+        separator="\t",
     )
     frame = frame.rename(columns=str.lower)
     if lacking := [name for name in ("category", "text") if name not in frame]:

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
+from fedmodel.data.memory import check_memory
 from fedmodel.errors import FedmodelError
 
-__all__ = ["read_file"]
+__all__ = ["check_file", "read_file", "reading"]
 
 
-def read_file(path: Path, read: Callable[[], pd.DataFrame], *, kind: str, fix: str) -> pd.DataFrame:
+def read_file(
+    path: Path, read: Callable[[], pd.DataFrame], *, kind: str, fix: str, separator: str = ","
+) -> pd.DataFrame:
     """What `read` makes of the file at `path`; column names become text.
 
     `kind` and `fix` say what was expected and what to do, should `read` fail.
 
     Raises:
-        FedmodelError: the file is not there, is empty, cannot be read or has no records.
+        FedmodelError: the file is not there, is empty, is too large for memory, cannot be read or
+            has no records.
     """
+    check_file(path)
+    with reading(path, kind=kind, fix=fix):
+        check_memory(path, separator=separator)
+        frame = read()
+    if frame.empty:
+        raise FedmodelError(
+            "the file has no records", where=str(path), fix="Fill it, or name another file."
+        )
+    frame = frame.reset_index(drop=frame.index.name is None)  # pandas may have made a column one
+    return frame.set_axis(frame.columns.map(str), axis="columns")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is not there, or empty."""
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = get_close_matches(path.name, beside, n=1)
@@ -32,17 +51,18 @@ def read_file(path: Path, read: Callable[[], pd.DataFrame], *, kind: str, fix: s
         )
     if path.stat().st_size == 0:
         raise FedmodelError("the file is empty", where=str(path), fix="Fill it or name another.")
+
+
+@contextmanager
+def reading(path: Path, *, kind: str, fix: str) -> Iterator[None]:
+    """What the readers raise inside, as one error about the file."""
     try:
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            frame = read()
+            yield
+    except FedmodelError:
+        raise
     except Exception as error:  # the readers raise many kinds, all about this one file
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FedmodelError(
             f"the file cannot be read as {kind}: {reason[0]}", where=str(path), fix=fix
         ) from error
-    if frame.empty:
-        raise FedmodelError(
-            "the file has no records", where=str(path), fix="Fill it, or name another file."
-        )
-    frame = frame.reset_index(drop=frame.index.name is None)  # pandas may have made a column one
-    return frame.set_axis(frame.columns.map(str), axis="columns")

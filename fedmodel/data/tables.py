@@ -69,6 +69,7 @@ def csv(
         kind="CSV",
         fix="Save the table as CSV in UTF-8, with as many columns in each line as in the header, "
         'or say what separates them, e.g. separator = ";".',
+        separator=separator,
     )
     return records_of(
         frame,

@@ -10,7 +10,7 @@ from fedmodel.rules import RULES
 OPTIONS: dict[str, dict | None] = {
     "continuous": {"column": "age"},
     "size": {"sizes": [500, 300, 120]},
-    **dict.fromkeys(("csv", "hf", "parquet", "reuters_r8")),  # need a file: see tests/data
+    **dict.fromkeys(("csv", "files", "hf", "parquet", "reuters_r8")),  # need a file: see tests/data
 }
 CASES = [
     (kind, name)
