@@ -28,6 +28,7 @@ from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
+from fedmodel.scheduling import schedule_notes, scheduled_client
 from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.types import FederatedData, Split
@@ -88,7 +89,9 @@ def _build(config: Config, source: Source) -> Built:
             where="[client] name",
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
-    strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
+    behaviour = scheduled_client(behaviour, bound.client, bound.schedule, rounds=config.rounds)
+    supplied = {"seed": config.seed, "num_rounds": config.rounds}
+    strategy = _supplied(bound.strategy, "strategy", returns=Strategy, **supplied)
     asked = protect_sums(strategy, config)
     column = config.privacy.epsilon_column if config.privacy else None
     records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
@@ -162,6 +165,7 @@ def _build(config: Config, source: Source) -> Built:
         notes=(
             *slower,
             *_notes(plans, strategy, clean),
+            *schedule_notes(config),
             *what_is_seen(config, attacked=dishonest is not None),
             *([fold.note] if fold else []),
         ),

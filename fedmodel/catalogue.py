@@ -295,7 +295,7 @@ KINDS: dict[str, Catalogue] = {
         Catalogue(
             "strategy",
             "fedmodel.strategies.compose",
-            reserved=("seed",),
+            reserved=("seed", "num_rounds"),
             beside=("flwr.serverapp.strategy",),
         ),
         Catalogue(
@@ -306,6 +306,7 @@ KINDS: dict[str, Catalogue] = {
         ),
         Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
         Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
+        Catalogue("schedule", "fedmodel.strategies.schedules", reserved=("round", "rounds")),
         Catalogue("metric", reserved=("confusion",)),
         Catalogue(
             "audit",

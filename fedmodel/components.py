@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from fedmodel.cohort.precision import unsupported
 from fedmodel.config import AdaptiveClip, Config, Open, Targets
 from fedmodel.errors import FedmodelError, say, shown
 from fedmodel.privacy.targets import check_targets
+from fedmodel.scheduling import check_schedule
 from fedmodel.source import Source
 from fedmodel.summable import check_mode, check_summable
 
@@ -31,6 +32,7 @@ class Components:
     attack: Component | None
     metrics: dict[str, Component]
     target: Component | None = None  # a rule for each client's epsilon
+    schedule: Component | None = None  # of the clients' learning rate
 
 
 def bind(config: Config, source: Source) -> Components:
@@ -62,6 +64,7 @@ def bind(config: Config, source: Source) -> Components:
         target=_target(config, source),
     )
     _check_combinations(config, bound, source)
+    bound = replace(bound, schedule=_schedules(config, bound, source))
     if config.secure_aggregation:
         check_summable(config, bound.strategy, bound.attack, source)
     check_mode(config, bound.strategy, source)
@@ -83,6 +86,16 @@ def _target(config: Config, source: Source) -> Component | None:
     where = partial(source.where, "privacy", "epsilon", "rule")
     rules = Catalogue("rule for epsilon", reserved=("sizes",))
     return rules.bind(spec.rule, base=source.base, where=where)
+
+
+def _schedules(config: Config, bound: Components, source: Source) -> Component | None:
+    """The schedule of the clients' learning rate; the server's is checked on the way."""
+    rounds, specs = config.rounds, (config.strategy.spec.get("schedule"), config.client.schedule)
+    if specs[0] is not None and "schedule" in bound.strategy.options:
+        check_schedule(specs[0], "strategy", bound.strategy, source, rounds=rounds)
+    if specs[1] is None:
+        return None
+    return check_schedule(specs[1], "client", bound.client, source, rounds=rounds)
 
 
 def _check_combinations(config: Config, bound: Components, source: Source) -> None:

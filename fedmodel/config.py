@@ -49,9 +49,11 @@ class Data(Open):
 
 
 class Client(Open):
-    """[client]: the client behaviour; `dropout` is the share of sampled clients lost each round."""
+    """[client]: the client behaviour; `dropout` is the share of sampled clients lost each round,
+    `schedule` how its learning rate goes from round to round."""
 
     dropout: Share = 0.0
+    schedule: str | dict[str, Any] | None = None
 
 
 class AdaptiveClip(Section):

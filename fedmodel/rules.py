@@ -122,6 +122,17 @@ def _weighting_shape(component: Component) -> None:
     _require(bool((weights >= 0).all() and weights.sum() > 0), f"weights {weights.tolist()}")
 
 
+# Schedules
+
+
+def _schedule_factors(component: Component) -> None:
+    """it gives every round a factor above 0, and the same one when it is asked again"""
+    factors = [float(component(number, rounds=20)) for number in range(1, 21)]
+    _require(all(0 < factor < math.inf for factor in factors), f"its factors are {factors}")
+    again = [float(component(number, rounds=20)) for number in range(1, 21)]
+    _require(factors == again, "two calls with one round differ")
+
+
 # Attacks
 
 
@@ -334,6 +345,7 @@ RULES: dict[str, tuple[Callable[[Component], None], ...]] = {
     ),
     "transform": (_transform_shape, _repeats),
     "weighting": (_weighting_shape,),
+    "schedule": (_schedule_factors,),
     "attack": (_attack_shape,),
     "metric": (_metric_number,),
     "model": (_model_answers, _model_trains),

@@ -23,6 +23,7 @@ from fedmodel.messages import Instructions, Replies
 from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
 from fedmodel.strategies.averaging import mean
 from fedmodel.strategies.client_privacy import CentralPrivacy
+from fedmodel.strategies.schedules import constant
 from fedmodel.strategies.weighting import by_records, equal
 
 __all__ = ["compose"]
@@ -30,6 +31,7 @@ __all__ = ["compose"]
 Transform = Annotated[Callable[..., Tensor], Nested("transform")]
 Aggregator = Annotated[Callable[..., Tensor], Nested("aggregator")]
 Weighting = Annotated[Callable[..., Tensor], Nested("weighting")]
+Schedule = Annotated[Callable[..., float], Nested("schedule")]
 
 
 class compose(Strategy):  # noqa: N801 - the name in an experiment
@@ -39,7 +41,8 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
        or with ``sampling = "poisson"`` each independently, so that a round may have no client.
     2. Take each reply's difference to the global model, `[K, d]`, through the transforms `before`.
     3. Weigh the clients' reports and combine the differences to one, `[d]`.
-    4. Move the global model by `learning_rate` times that.
+    4. Move the global model by `learning_rate`, times the factor that `schedule` gives the round, times
+       that.
 
     With ``sample = 1``, ``combine = "mean"`` and ``weigh = "by_records"`` this is FedAvg
     (McMahan et al., AISTATS 2017). Under central client-level privacy (`protect`) the mean is replaced
@@ -58,7 +61,9 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         weigh: Weighting | None = None,
         combine: Aggregator = mean,
         learning_rate: PositiveFloat = 1.0,
+        schedule: Schedule = constant,
         seed: int = 0,
+        num_rounds: int = 1,
     ) -> None:
         if not 0 < sample <= 1:
             raise FedmodelError(
@@ -78,6 +83,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         self.sampling, self._asked = sampling or "fixed", (sampling, weigh)
         self.takes_weights = takes_weights
         self.learning_rate, self.seed = learning_rate, seed
+        self.schedule, self.num_rounds = schedule, num_rounds
         self.global_model: Tensor | None = None
         self.layout = Layout((), ())
         self.privacy: CentralPrivacy | None = None
@@ -145,6 +151,12 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
             return self.combine(delta, weights=self.weigh(reports).to(delta))
         return self.combine(delta)
 
+    def rate_in(self, server_round: int) -> float:
+        """The server's learning rate in a round."""
+        schedule = self.schedule
+        rounds = {"rounds": self.num_rounds} if _asks_for(schedule, "rounds") else {}
+        return self.learning_rate * schedule(server_round, **rounds)
+
     def aggregate_kept(
         self, delta: Float[Tensor, "K d"], reports: Mapping[str, Tensor], keep: Bool[Tensor, " K"]
     ) -> Float[Tensor, " d"]:
@@ -171,7 +183,8 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
             return None, None
         delta = gathered.block() - self.global_model
         combined = self.aggregate(delta, reports_of(gathered))
-        arrays = arrays_of(self.global_model + self.learning_rate * combined, gathered.layout)
+        rate = self.rate_in(server_round)
+        arrays = arrays_of(self.global_model + rate * combined, gathered.layout)
         return arrays, _averages(gathered)
 
     def _released(
@@ -187,7 +200,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         record = MetricRecord()
         if not math.isnan(clipped):
             record = MetricRecord({"clip_bound": bound, "clipped_share": clipped})
-        return arrays_of(start + self.learning_rate * step, self.layout), record
+        return arrays_of(start + self.rate_in(server_round) * step, self.layout), record
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
