@@ -17,6 +17,7 @@ from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel
 from fedmodel.cohort.trial import tried
+from fedmodel.cohort.weights import check_class_weights
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import federate
@@ -105,6 +106,7 @@ def _build(config: Config, source: Source) -> Built:
         validation=config.data.validation,
         seed=config.seed,
     )
+    check_class_weights(getattr(behaviour, "class_weights", None), clean)
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     module = _model(bound.model, clean, config.seed)

@@ -124,6 +124,12 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
                 fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
                 + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
             )
+    if config.privacy and bound.client.options.get("class_weights") == "balanced":
+        raise FedmodelError(
+            "balanced class weights are made of the clients' label counts, which [privacy] protects",
+            where=source.where("client", "class_weights"),
+            fix="Give numbers that are known otherwise, e.g. class_weights = [1.0, 4.0].",
+        )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
         raise FedmodelError(
