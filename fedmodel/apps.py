@@ -54,6 +54,7 @@ class Workload:
     splits: tuple[Split, ...] = ("test",)
     device: str = "cpu"
     count_noise: CountNoise | None = None  # on what a client answers an evaluation with
+    threshold: float | None = None  # from which P(class 1) on a record counts as positive
     secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
@@ -199,6 +200,7 @@ class CohortApp(ClientApp):
         work = self.workload
         records: dict[str, Sequence[Any]] = {}
         metrics: dict[str, np.ndarray] = {}
+        threshold = request.config.get("threshold", work.threshold)
         for split in work.splits:
             counts = counts_of(
                 work.model,
@@ -207,6 +209,7 @@ class CohortApp(ClientApp):
                 partitions=partitions,
                 split=split,
                 device=work.device,
+                threshold=threshold,
             )
             if work.count_noise is not None:
                 number = int(request.config.get("server-round", 0))
@@ -236,6 +239,7 @@ def counts_of(
     partitions: np.ndarray,
     split: Split,
     device: str = "cpu",
+    threshold: float | None = None,
 ) -> Any:
     """The counts of one model at some clients' records of a split, one row a client; predicted on `device`."""
     sizes = data.sizes(split).numpy()[partitions]
@@ -251,6 +255,7 @@ def counts_of(
         num_clients=len(partitions),
         num_groups=data.num_groups,
         names=[data.clients[k] for k in partitions],
+        threshold=threshold,
     )
 
 

@@ -22,6 +22,7 @@ from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
+from fedmodel.deciding import check_threshold, threshold_notes
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.planning import plan_evaluation, plan_training, protect_sums
@@ -106,6 +107,7 @@ def _build(config: Config, source: Source) -> Built:
         validation=config.data.validation,
         seed=config.seed,
     )
+    check_threshold(config, clean)
     check_class_weights(getattr(behaviour, "class_weights", None), clean)
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
@@ -133,7 +135,7 @@ def _build(config: Config, source: Source) -> Built:
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
     secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
-    count = data.num_clients
+    count, threshold = data.num_clients, config.evaluation.threshold
     fold = fold_plan(config, bound, size=model.size, strategy=strategy, num_clients=count)
     workload = Workload(
         data=data,
@@ -150,6 +152,7 @@ def _build(config: Config, source: Source) -> Built:
         splits=splits,
         device=config.engine.device,
         count_noise=plan_evaluation(config),
+        threshold=threshold if isinstance(threshold, float) else None,
         secure=secure,
     )
     slower = _slower_kernel(workload)
@@ -168,6 +171,7 @@ def _build(config: Config, source: Source) -> Built:
             *slower,
             *_notes(plans, strategy, clean),
             *schedule_notes(config),
+            *threshold_notes(config),
             *what_is_seen(config, attacked=dishonest is not None),
             *([fold.note] if fold else []),
         ),

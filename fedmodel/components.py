@@ -179,6 +179,18 @@ def _check_evaluation(config: Config, source: Source) -> None:
             where=where("noise_multiplier"),
             fix="Drop one of them: `epsilon` calibrates the noise on counts, `noise_multiplier` sets it.",
         )
+    if evaluation.threshold_by is not None and evaluation.threshold != "validation":
+        raise FedmodelError(
+            "`threshold_by` has no effect: no threshold is chosen",
+            where=where("threshold_by"),
+            fix='Add threshold = "validation", or drop it.',
+        )
+    if evaluation.threshold == "validation" and evaluation.private:
+        raise FedmodelError(
+            "noised counts have no histogram of scores to choose a threshold on",
+            where=where("threshold"),
+            fix="Give a number, e.g. threshold = 0.3, or leave the evaluation without noise.",
+        )
     if not evaluation.private:
         for key in ("delta", "noise"):
             if getattr(evaluation, key) is not None:

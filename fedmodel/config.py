@@ -131,6 +131,9 @@ class Evaluation(Section):
     noise_multiplier: Positive | None = None  # standard deviation of the noise, in records
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # default: 1e-5
     noise: Literal["seeded", "secure"] | None = None  # default: seeded
+    # From which P(class 1) on a record counts as positive; default: the more probable class.
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"] | None = None
+    threshold_by: Literal["balanced_accuracy", "f1"] | None = None  # default: balanced_accuracy
 
     @property
     def private(self) -> bool:

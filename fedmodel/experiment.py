@@ -20,6 +20,7 @@ from fedmodel import references
 from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
+from fedmodel.deciding import decide
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.tables import metric_rows, rows
@@ -240,6 +241,7 @@ class Experiment:
                     break
             complete = not self.stop or last[0].number == self.config.rounds
             if complete:
+                self._decide(folder, federation)
                 self._references(folder)
         except Exception:
             failed = True
@@ -312,6 +314,22 @@ class Experiment:
             folder.write_model("best.safetensors", self.built.model.state_dict(state.vector))
             manifest["best"] = {"round": state.number, "validation_accuracy": accuracy}
             folder.write_manifest(manifest)
+
+    def _decide(self, folder: RunFolder, federation: Federation) -> None:
+        """The decision threshold, if it is to be chosen, and the final model with it."""
+        evaluation, state = self.config.evaluation, folder.latest_state()
+        if evaluation.threshold != "validation" or state is None:
+            return
+        by = evaluation.threshold_by or "balanced_accuracy"
+        chosen, counts = decide(federation, state.number, state.vector, by=by)
+        rows = self._rows(counts, number=state.number, model="at_threshold")
+        folder.write_table("state/threshold.parquet", rows)
+        told = f"threshold {chosen['value']:.3f} by {by} on validation records"
+        manifest = folder.manifest
+        manifest["threshold"] = chosen
+        manifest["notes"].append(f"The final model's decision {told}: rows `at_threshold`.")
+        folder.write_manifest(manifest)
+        self.say(f"decision {told}")
 
     def _references(self, folder: RunFolder) -> None:
         """The references that the experiment asks for, as rows of the last round."""

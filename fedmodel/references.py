@@ -32,7 +32,13 @@ def pooled(
     everybody = np.arange(clean.num_clients)
     return {
         split: counts_of(
-            work.model, vector, clean, partitions=everybody, split=split, device=work.device
+            work.model,
+            vector,
+            clean,
+            partitions=everybody,
+            split=split,
+            device=work.device,
+            threshold=work.threshold,
         )
         for split in splits
     }
@@ -53,6 +59,7 @@ def local(
                 partitions=np.array([k]),
                 split=split,
                 device=work.device,
+                threshold=work.threshold,
             )
             for k, vector in enumerate(vectors)
         ]

@@ -158,7 +158,8 @@ class RunFolder:
     def metrics_so_far(self) -> pd.DataFrame:
         """The metrics of all finished rounds, and of the references."""
         files = sorted(self.path.glob("state/metrics-*.parquet"))
-        files += self.path.glob("state/references.parquet")
+        for extra in ("threshold", "references"):
+            files += self.path.glob(f"state/{extra}.parquet")
         if not files:
             return pd.DataFrame({column: [] for column in METRIC_COLUMNS})
         return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
