@@ -33,6 +33,7 @@ from fedmodel.randomness import SERVER, stream
 from fedmodel.scheduling import schedule_notes, scheduled_client
 from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
+from fedmodel.stopping import check_stop
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
@@ -108,6 +109,7 @@ def _build(config: Config, source: Source) -> Built:
         seed=config.seed,
     )
     check_threshold(config, clean)
+    check_stop(config, clean)
     check_class_weights(getattr(behaviour, "class_weights", None), clean)
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)

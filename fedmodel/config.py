@@ -118,6 +118,15 @@ class Attack(Open):
     clients: Annotated[float, Field(gt=0, lt=1)] | list[str | int] = 0.1
 
 
+class Stop(Section):
+    """[evaluation.stop]: end the run after `patience` evaluations in which the metric on validation
+    records is no more than `min_delta` better than the best before."""
+
+    metric: Literal["loss", "accuracy", "balanced_accuracy", "roc_auc"] = "loss"
+    patience: Annotated[int, Field(ge=1)] = 5
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class Evaluation(Section):
     """[evaluation]: how often, what beside the built-in metrics, and against which references.
 
@@ -133,6 +142,7 @@ class Evaluation(Section):
     noise: Literal["seeded", "secure"] | None = None  # default: seeded
     # From which P(class 1) on a record counts as positive; default: the more probable class.
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"] | None = None
+    stop: Stop | None = None
     threshold_by: Literal["balanced_accuracy", "f1"] | None = None  # default: balanced_accuracy
 
     @property

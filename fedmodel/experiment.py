@@ -35,6 +35,7 @@ from fedmodel.runs.manifest import fingerprint, make_manifest
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
+from fedmodel.stopping import Stopping, better, measured
 from fedmodel.types import Counts, Split
 
 __all__ = ["Experiment", "Round", "share_asked"]
@@ -235,12 +236,18 @@ class Experiment:
             federation, plans = self.federation(grid), built.plans
             if plans is not None and plans.budget.noise == "secure" and not spending.central:
                 federation = replace(federation, begin=folder.write_begun)
-            for _ in rounds(federation, state, save=save):
+            stopping = Stopping(self.config.evaluation.stop, folder.metrics_so_far())
+            for _ in rounds(federation, state, save=save) if not stopping.reason else ():
                 yield last[0]
-                if self.stop:
+                stopping.see(last[0].metrics)
+                if self.stop or stopping.reason:
                     break
-            complete = not self.stop or last[0].number == self.config.rounds
+            number = last[0].number if last else state.number
+            complete = not self.stop or number == self.config.rounds or bool(stopping.reason)
             if complete:
+                if stopping.reason:
+                    folder.note("stopped", stopping.as_found(number), stopping.reason)
+                    self.say(stopping.reason)
                 self._decide(folder, federation)
                 self._references(folder)
         except Exception:
@@ -304,15 +311,15 @@ class Experiment:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def _keep_best(self, folder: RunFolder, state: State, metrics: pd.DataFrame) -> None:
-        """Keep the model of the round that is most accurate on validation records, if there are some."""
+        """Keep the model of the round that is best on validation records, if there are some."""
         if "validation" not in self.built.splits or not len(metrics) or state.number == 0:
             return
-        rows = metrics[(metrics.split == "validation") & (metrics.scope == "global")]
-        accuracy = float(rows[rows.metric == "accuracy"].value.iloc[0])
-        manifest = folder.manifest
-        if accuracy > manifest.get("best", {}).get("validation_accuracy", -1.0):
+        stop = self.config.evaluation.stop
+        metric = stop.metric if stop else "accuracy"
+        value, manifest, key = measured(metrics, metric), folder.manifest, f"validation_{metric}"
+        if better(value, manifest.get("best", {}).get(key, np.nan), metric):
             folder.write_model("best.safetensors", self.built.model.state_dict(state.vector))
-            manifest["best"] = {"round": state.number, "validation_accuracy": accuracy}
+            manifest["best"] = {"round": state.number, key: value}
             folder.write_manifest(manifest)
 
     def _decide(self, folder: RunFolder, federation: Federation) -> None:
@@ -325,10 +332,8 @@ class Experiment:
         rows = self._rows(counts, number=state.number, model="at_threshold")
         folder.write_table("state/threshold.parquet", rows)
         told = f"threshold {chosen['value']:.3f} by {by} on validation records"
-        manifest = folder.manifest
-        manifest["threshold"] = chosen
-        manifest["notes"].append(f"The final model's decision {told}: rows `at_threshold`.")
-        folder.write_manifest(manifest)
+        note = f"The final model's decision {told}: rows `at_threshold`."
+        folder.note("threshold", chosen, note)
         self.say(f"decision {told}")
 
     def _references(self, folder: RunFolder) -> None:
@@ -337,20 +342,22 @@ class Experiment:
         names = config.evaluation.references
         if not names:
             return
-        passes = config.rounds * share_asked(built.strategy) * _passes(built)
+        state = folder.latest_state()
+        number = state.number if state is not None else config.rounds  # fewer where it stopped
+        passes = number * share_asked(built.strategy) * _passes(built)
         splits: tuple[Split, ...] = built.splits
         parts = []
         if "pooled" in names:
             self.say("reference: one model on everybody's records")
             counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, number=config.rounds, model="pooled"))
+            parts.append(self._rows(counts, number=number, model="pooled"))
         if "local" in names:
             self.say("reference: each client alone")
             counts = references.local(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, number=config.rounds, model="local"))
+            parts.append(self._rows(counts, number=number, model="local"))
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
-            federation = self.federation(None)
+            federation = replace(self.federation(None), num_rounds=number)
             for number, counted in references.non_private(
                 built.workload, federation, built.model.initial
             ):

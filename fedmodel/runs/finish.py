@@ -119,6 +119,10 @@ def _released(config: Config) -> list[str]:
         released.append(
             "each attacker's share of the aggregate, which is measured before the noise"
         )
+    if config.evaluation.stop is not None and not config.evaluation.private:
+        released.append(
+            "the round after which the run stopped, by validation records without noise"
+        )
     if config.evaluation.threshold == "validation":
         released.append("the decision threshold, chosen on validation records without noise")
     released.append("the picture of labels by client in this report")
