@@ -13,6 +13,7 @@ from fedmodel.cohort import Cohort, clipped_gradient_sum
 from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.fused import fused_sgd
 from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
+from fedmodel.cohort.weights import class_weights_of, weighted
 
 __all__ = ["dp_sgd"]
 
@@ -31,6 +32,9 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     of them the scaled gradient has norm `clip` at most, which is the sensitivity of the sum to one
     record, added or removed: the noise is the same.
 
+    `class_weights` multiply each record's gradient by a number for its class before it is clipped: the
+    sensitivity stays. They must not be taken from the protected records.
+
     `batch_size` is the expected size. An epoch is ceil(n / batch_size) steps; an empty batch still
     takes its noisy step. Terms without records (proximal, weight decay) join after the noise.
     The guarantee assumes that n is public and that the noise source is secret.
@@ -46,6 +50,7 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     momentum: NonNegativeFloat = 0.0
     weight_decay: NonNegativeFloat = 0.0
     proximal: NonNegativeFloat = 0.0
+    class_weights: tuple[PositiveFloat, ...] | None = None
     clipping: ClippingStyle = "flat"
 
     private: ClassVar[bool] = True
@@ -53,7 +58,8 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     def train(self, cohort: Cohort, start: Float[Tensor, " d"]) -> Float[Tensor, "K d"]:
         """Each client's local model minus the global one."""
         proximal = float(cohort.config.get("proximal-mu", self.proximal))
-        if self.optimiser == "sgd" and self.clipping == "flat":
+        plain = self.optimiser == "sgd" and self.clipping == "flat"
+        if plain and self.class_weights is None:
             fused = fused_sgd(
                 cohort,
                 start,
@@ -69,8 +75,9 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
         optimiser = LocalOptimiser(
             self.optimiser, self.learning_rate, self.momentum, self.weight_decay
         )
+        weights = class_weights_of(cohort, self.class_weights)
         for step in cohort.steps:
-            batch = cohort.poisson_batch(step)
+            batch = weighted(cohort.poisson_batch(step), weights)
             gradient = clipped_gradient_sum(
                 cohort, local, batch, clip=cohort.clip, style=self.clipping
             )

@@ -54,6 +54,7 @@ class Workload:
     device: str = "cpu"
     count_noise: CountNoise | None = None  # on what a client answers an evaluation with
     severity: Severity | None = None  # what else an evaluation counts, on worse records
+    threshold: float | None = None  # from which P(class 1) on a record counts as positive
     secure: Plan | None = None  # updates leave a client under secure aggregation only
 
 
@@ -199,6 +200,7 @@ class CohortApp(ClientApp):
         work = self.workload
         records: dict[str, Sequence[Any]] = {}
         metrics: dict[str, np.ndarray] = {}
+        threshold = request.config.get("threshold", work.threshold)
         for split in work.splits:
             counts = counts_of(
                 work.model,
@@ -207,6 +209,7 @@ class CohortApp(ClientApp):
                 partitions=partitions,
                 split=split,
                 device=work.device,
+                threshold=threshold,
             )
             if work.count_noise is not None:
                 number = int(request.config.get("server-round", 0))
@@ -225,6 +228,7 @@ class CohortApp(ClientApp):
                     split="test",
                     device=work.device,
                     change=partial(work.severity.worsened, self.data, kind=kind, level=level),
+                    threshold=threshold,
                 )
                 records[name_of(kind, level)] = CountRows(counts)
         return Replies(list(request.nodes), request.message_type, metrics=metrics, records=records)
@@ -250,6 +254,7 @@ def counts_of(
     split: Split,
     device: str = "cpu",
     change: Callable[[Tensor], Tensor] | None = None,
+    threshold: float | None = None,
 ) -> Any:
     """The counts of one model at some clients' records of a split, one row a client; predicted on `device`.
 
@@ -269,6 +274,7 @@ def counts_of(
         num_clients=len(partitions),
         num_groups=data.num_groups,
         names=[data.clients[k] for k in partitions],
+        threshold=threshold,
     )
 
 

@@ -16,6 +16,7 @@ from fedmodel.apps import Workload
 from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort, FlatModel
 from fedmodel.cohort.trial import tried
+from fedmodel.cohort.weights import check_class_weights
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import check_assignment, federate
@@ -23,6 +24,7 @@ from fedmodel.data.flower import assignment_by
 from fedmodel.data.records import Assignment, Records
 from fedmodel.data.reuse import as_saved, reading_at
 from fedmodel.data.saved import Reading
+from fedmodel.deciding import check_threshold, threshold_notes
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.drawing import initial_draws
@@ -32,8 +34,10 @@ from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
+from fedmodel.scheduling import schedule_notes, scheduled_client
 from fedmodel.secured import asked_clients, secure_plan, what_is_seen
 from fedmodel.source import Source
+from fedmodel.stopping import check_stop
 from fedmodel.strategies.compose import compose
 from fedmodel.types import FederatedData, Split
 
@@ -126,7 +130,9 @@ def _build(config: Config, source: Source) -> Built:
             where="[client] name",
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
-    strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
+    behaviour = scheduled_client(behaviour, bound.client, bound.schedule, rounds=config.rounds)
+    supplied = {"seed": config.seed, "num_rounds": config.rounds}
+    strategy = _supplied(bound.strategy, "strategy", returns=Strategy, **supplied)
     asked = protect_sums(strategy, config)
     reading = _reading(config, source)
     records, assignment = _records(config, bound, reading)
@@ -141,6 +147,9 @@ def _build(config: Config, source: Source) -> Built:
         only_test=config.rounds == 0 and "test" not in config.data.model_fields_set,
         seed=config.seed,
     )
+    check_threshold(config, clean)
+    check_stop(config, clean)
+    check_class_weights(getattr(behaviour, "class_weights", None), clean)
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
     module = _model(bound.model, clean, config.seed)
@@ -176,7 +185,7 @@ def _build(config: Config, source: Source) -> Built:
     omniscient = attack if attack is not None and attack.asks_for("honest") else None
     own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
     secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
-    count = data.num_clients
+    count, threshold = data.num_clients, config.evaluation.threshold
     fold = fold_plan(config, bound, size=model.size, strategy=strategy, num_clients=count)
     workload = Workload(
         data=data,
@@ -194,6 +203,7 @@ def _build(config: Config, source: Source) -> Built:
         device=config.engine.device,
         count_noise=plan_evaluation(config),
         severity=plan_severity(config, clean),
+        threshold=threshold if isinstance(threshold, float) else None,
         secure=secure,
     )
     slower = _slower_kernel(workload)
@@ -211,6 +221,8 @@ def _build(config: Config, source: Source) -> Built:
         notes=(
             *slower,
             *_notes(plans, strategy, clean),
+            *schedule_notes(config),
+            *threshold_notes(config),
             *what_is_seen(config, attacked=dishonest is not None),
             *([fold.note] if fold else []),
         ),

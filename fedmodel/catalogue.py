@@ -302,7 +302,7 @@ KINDS: dict[str, Catalogue] = {
         Catalogue(
             "strategy",
             "fedmodel.strategies.compose",
-            reserved=("seed",),
+            reserved=("seed", "num_rounds"),
             beside=("flwr.serverapp.strategy",),
         ),
         Catalogue(
@@ -318,6 +318,7 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.strategies.server_optimisers",
             reserved=("step", "memory", "round"),
         ),
+        Catalogue("schedule", "fedmodel.strategies.schedules", reserved=("round", "rounds")),
         Catalogue("metric", reserved=("confusion",)),
         Catalogue(
             "audit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from fedmodel.config import AdaptiveClip, Config, Open, Targets
 from fedmodel.errors import FedmodelError, say, shown
 from fedmodel.evaluation.severity import KINDS as SEVERITIES
 from fedmodel.privacy.targets import check_targets
+from fedmodel.scheduling import check_schedule
 from fedmodel.source import Source
 from fedmodel.summable import check_mode, check_summable
 
@@ -32,6 +33,7 @@ class Components:
     attack: Component | None
     metrics: dict[str, Component]
     target: Component | None = None  # a rule for each client's epsilon
+    schedule: Component | None = None  # of the clients' learning rate
 
 
 def bind(config: Config, source: Source) -> Components:
@@ -63,6 +65,7 @@ def bind(config: Config, source: Source) -> Components:
         target=_target(config, source),
     )
     _check_combinations(config, bound, source)
+    bound = replace(bound, schedule=_schedules(config, bound, source))
     if config.secure_aggregation:
         check_summable(config, bound.strategy, bound.attack, source)
     check_mode(config, bound.strategy, source)
@@ -84,6 +87,16 @@ def _target(config: Config, source: Source) -> Component | None:
     where = partial(source.where, "privacy", "epsilon", "rule")
     rules = Catalogue("rule for epsilon", reserved=("sizes",))
     return rules.bind(spec.rule, base=source.base, where=where)
+
+
+def _schedules(config: Config, bound: Components, source: Source) -> Component | None:
+    """The schedule of the clients' learning rate; the server's is checked on the way."""
+    rounds, specs = config.rounds, (config.strategy.spec.get("schedule"), config.client.schedule)
+    if specs[0] is not None and "schedule" in bound.strategy.options:
+        check_schedule(specs[0], "strategy", bound.strategy, source, rounds=rounds)
+    if specs[1] is None:
+        return None
+    return check_schedule(specs[1], "client", bound.client, source, rounds=rounds)
 
 
 def _check_combinations(config: Config, bound: Components, source: Source) -> None:
@@ -130,6 +143,12 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"nothing is fitted where `encoder` names one, so `{min(fitting)}` has no effect",
             where=source.where("data", min(fitting)),
             fix="Drop one of them.",
+        )
+    if config.privacy and bound.client.options.get("class_weights") == "balanced":
+        raise FedmodelError(
+            "balanced class weights are made of the clients' label counts, which [privacy] protects",
+            where=source.where("client", "class_weights"),
+            fix="Give numbers that are known otherwise, e.g. class_weights = [1.0, 4.0].",
         )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
@@ -195,6 +214,18 @@ def _check_evaluation(config: Config, source: Source) -> None:
                 where=source.where("evaluation", "severity", "every"),
                 fix=f"Choose a multiple of {evaluation.every}.",
             )
+    if evaluation.threshold_by is not None and evaluation.threshold != "validation":
+        raise FedmodelError(
+            "`threshold_by` has no effect: no threshold is chosen",
+            where=where("threshold_by"),
+            fix='Add threshold = "validation", or drop it.',
+        )
+    if evaluation.threshold == "validation" and evaluation.private:
+        raise FedmodelError(
+            "noised counts have no histogram of scores to choose a threshold on",
+            where=where("threshold"),
+            fix="Give a number, e.g. threshold = 0.3, or leave the evaluation without noise.",
+        )
     if not evaluation.private:
         for key in ("delta", "noise"):
             if getattr(evaluation, key) is not None:

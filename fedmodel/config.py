@@ -57,9 +57,11 @@ class Model(Open):
 
 
 class Client(Open):
-    """[client]: the client behaviour; `dropout` is the share of sampled clients lost each round."""
+    """[client]: the client behaviour; `dropout` is the share of sampled clients lost each round,
+    `schedule` how its learning rate goes from round to round."""
 
     dropout: Share = 0.0
+    schedule: str | dict[str, Any] | None = None
 
 
 class AdaptiveClip(Section):
@@ -136,6 +138,15 @@ class SeverityTable(Section):
     every: Annotated[int, Field(ge=1)] | None = None
 
 
+class Stop(Section):
+    """[evaluation.stop]: end the run after `patience` evaluations in which the metric on validation
+    records is no more than `min_delta` better than the best before."""
+
+    metric: Literal["loss", "accuracy", "balanced_accuracy", "roc_auc"] = "loss"
+    patience: Annotated[int, Field(ge=1)] = 5
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class Evaluation(Section):
     """[evaluation]: how often, what beside the built-in metrics, and against which references.
 
@@ -150,6 +161,10 @@ class Evaluation(Section):
     noise_multiplier: Positive | None = None  # standard deviation of the noise, in records
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # default: 1e-5
     noise: Literal["seeded", "secure"] | None = None  # default: seeded
+    # From which P(class 1) on a record counts as positive; default: the more probable class.
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"] | None = None
+    stop: Stop | None = None
+    threshold_by: Literal["balanced_accuracy", "f1"] | None = None  # default: balanced_accuracy
 
     @property
     def private(self) -> bool:

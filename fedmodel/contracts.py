@@ -92,6 +92,7 @@ def kind_of(function: Callable[..., Any]) -> str:
         ("num_classes", "model"),
         ("vocabulary", "model"),
         ("experiment", "audit"),
+        ("round", "schedule"),
     ):
         if keyword in parameters:
             return kind

@@ -100,6 +100,7 @@ class Progress:
 
 MODELS = {
     "global": "federated",
+    "at_threshold": "at its threshold",
     "non_private": "no privacy",
     "pooled": "pooled",
     "local": "each alone",

@@ -21,6 +21,7 @@ from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
 from fedmodel.data.saved import Reading
+from fedmodel.deciding import decide
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.severity import severity_rows
@@ -36,6 +37,7 @@ from fedmodel.runs.manifest import fingerprint, make_manifest, start_model
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
+from fedmodel.stopping import Stopping, better, measured
 from fedmodel.types import Counts, Split
 
 __all__ = ["Experiment", "Round", "share_asked"]
@@ -248,12 +250,19 @@ class Experiment:
             federation, plans = self.federation(grid), built.plans
             if plans is not None and plans.budget.noise == "secure" and not spending.central:
                 federation = replace(federation, begin=folder.write_begun)
-            for _ in rounds(federation, state, save=save):
+            stopping = Stopping(self.config.evaluation.stop, folder.metrics_so_far())
+            for _ in rounds(federation, state, save=save) if not stopping.reason else ():
                 yield last[0]
-                if self.stop:
+                stopping.see(last[0].metrics)
+                if self.stop or stopping.reason:
                     break
-            complete = not self.stop or last[0].number == self.config.rounds
+            number = last[0].number if last else state.number
+            complete = not self.stop or number == self.config.rounds or bool(stopping.reason)
             if complete:
+                if stopping.reason:
+                    folder.note("stopped", stopping.as_found(number), stopping.reason)
+                    self.say(stopping.reason)
+                self._decide(folder, federation)
                 self._references(folder)
         except Exception:
             failed = True
@@ -316,16 +325,30 @@ class Experiment:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def _keep_best(self, folder: RunFolder, state: State, metrics: pd.DataFrame) -> None:
-        """Keep the model of the round that is most accurate on validation records, if there are some."""
+        """Keep the model of the round that is best on validation records, if there are some."""
         if "validation" not in self.built.splits or not len(metrics) or state.number == 0:
             return
-        rows = metrics[(metrics.split == "validation") & (metrics.scope == "global")]
-        accuracy = float(rows[rows.metric == "accuracy"].value.iloc[0])
-        manifest = folder.manifest
-        if accuracy > manifest.get("best", {}).get("validation_accuracy", -1.0):
+        stop = self.config.evaluation.stop
+        metric = stop.metric if stop else "accuracy"
+        value, manifest, key = measured(metrics, metric), folder.manifest, f"validation_{metric}"
+        if better(value, manifest.get("best", {}).get(key, np.nan), metric):
             folder.write_model("best.safetensors", self.built.model.state_dict(state.vector))
-            manifest["best"] = {"round": state.number, "validation_accuracy": accuracy}
+            manifest["best"] = {"round": state.number, key: value}
             folder.write_manifest(manifest)
+
+    def _decide(self, folder: RunFolder, federation: Federation) -> None:
+        """The decision threshold, if it is to be chosen, and the final model with it."""
+        evaluation, state = self.config.evaluation, folder.latest_state()
+        if evaluation.threshold != "validation" or state is None:
+            return
+        by = evaluation.threshold_by or "balanced_accuracy"
+        chosen, counts = decide(federation, state.number, state.vector, by=by)
+        rows = self._rows(counts, number=state.number, model="at_threshold")
+        folder.write_table("state/threshold.parquet", rows)
+        told = f"threshold {chosen['value']:.3f} by {by} on validation records"
+        note = f"The final model's decision {told}: rows `at_threshold`."
+        folder.note("threshold", chosen, note)
+        self.say(f"decision {told}")
 
     def _references(self, folder: RunFolder) -> None:
         """The references that the experiment asks for, as rows of the last round."""
@@ -333,19 +356,21 @@ class Experiment:
         names = config.evaluation.references
         if not names:
             return
-        passes = config.rounds * share_asked(built.strategy) * _passes(built)
+        state = folder.latest_state()
+        number = state.number if state is not None else config.rounds  # fewer where it stopped
+        passes = number * share_asked(built.strategy) * _passes(built)
         splits: tuple[Split, ...] = built.splits
         parts = []
         if "pooled" in names:
             self.say("reference: one model on everybody's records")
             counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, number=config.rounds, model="pooled"))
+            parts.append(self._rows(counts, number=number, model="pooled"))
         if {"local", "cross_site"} & set(names):
             self.say("reference: each client alone")
             vectors = references.alone(built.workload, built.clean, passes=passes)
         if "local" in names:
             counts = references.local(built.workload, built.clean, vectors, splits=splits)
-            parts.append(self._rows(counts, number=config.rounds, model="local"))
+            parts.append(self._rows(counts, number=number, model="local"))
         if "cross_site" in names and (state := folder.latest_state()) is not None:
             self.say("reference: each client's own model at every other client")
             shared = state.vector
@@ -353,7 +378,7 @@ class Experiment:
             folder.write_table("cross_site.parquet", table)
         if "non_private" in names:
             self.say("reference: this federation without clip and noise")
-            federation = self.federation(None)
+            federation = replace(self.federation(None), num_rounds=number)
             for number, counted in references.non_private(
                 built.workload, federation, built.model.initial
             ):

@@ -35,7 +35,13 @@ def pooled(
     everybody = np.arange(clean.num_clients)
     return {
         split: counts_of(
-            work.model, vector, clean, partitions=everybody, split=split, device=work.device
+            work.model,
+            vector,
+            clean,
+            partitions=everybody,
+            split=split,
+            device=work.device,
+            threshold=work.threshold,
         )
         for split in splits
     }
@@ -59,6 +65,7 @@ def local(
                 partitions=np.array([k]),
                 split=split,
                 device=work.device,
+                threshold=work.threshold,
             )
             for k, vector in enumerate(vectors)
         ]

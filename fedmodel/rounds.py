@@ -30,7 +30,7 @@ from fedmodel.strategies.compose import reports_of
 from fedmodel.training import falsified
 from fedmodel.types import Counts
 
-__all__ = ["Federation", "Finished", "State", "rounds"]
+__all__ = ["Federation", "Finished", "State", "counted", "rounds"]
 
 _OWN = np.random.MT19937()  # what NumPy's global functions draw from during a round
 
@@ -271,23 +271,14 @@ def _evaluate(federation: Federation, number: int, vector: Tensor) -> dict[str, 
 
     As the fields of `Finished`: counts, severity and evaluate_metrics.
     """
-    strategy, grid, nodes = federation.strategy, federation.grid, federation.nodes
+    strategy, grid = federation.strategy, federation.grid
     arrays = arrays_of(vector, federation.layout)
     chosen: list[int] = []
     if number > 0:
         with _plain_errors(strategy, number):
             picked = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
         chosen = list(_nodes(picked))
-    asked = Instructions(nodes, "evaluate", arrays, {"server-round": number})
-    replies = Replies.read(grid.send_and_receive(asked))
-    if replies.failures:
-        node, why = next(iter(replies.failures.items()))
-        raise RunFailed(
-            f"evaluation failed after round {number}",
-            where=f"client {federation.name_of(node - FIRST_NODE)}: {why}",
-            fix="Mend the cause and resume.",
-        )
-    counts = {split: stacked(replies.records[f"counts.{split}"]) for split in federation.splits}
+    replies, counts = counted(federation, number, vector)
     severity = severity_counts(replies.records)
     metrics: Mapping[str, Any] = {}
     if chosen:
@@ -301,6 +292,24 @@ def _evaluate(federation: Federation, number: int, vector: Tensor) -> dict[str, 
             with _plain_errors(strategy, number):
                 metrics = dict(strategy.aggregate_evaluate(number, seen) or {})
     return {"counts": counts, "severity": severity, "evaluate_metrics": metrics}
+
+
+def counted(
+    federation: Federation, number: int, vector: Float[Tensor, " d"], **settings: float
+) -> tuple[Replies, Mapping[str, Counts]]:
+    """What every client answers to an evaluation, and their counts by split; with `settings` of it."""
+    arrays, grid = arrays_of(vector, federation.layout), federation.grid
+    config = {"server-round": number, **settings}
+    asked = Instructions(federation.nodes, "evaluate", arrays, config)
+    replies = Replies.read(grid.send_and_receive(asked))
+    if replies.failures:
+        node, why = next(iter(replies.failures.items()))
+        raise RunFailed(
+            f"evaluation failed after round {number}",
+            where=f"client {federation.name_of(node - FIRST_NODE)}: {why}",
+            fix="Mend the cause and resume.",
+        )
+    return replies, {s: stacked(replies.records[f"counts.{s}"]) for s in federation.splits}
 
 
 def _ordered(arrays: ArrayRecord, layout: Layout) -> Float[Tensor, " d"]:

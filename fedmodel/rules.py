@@ -140,6 +140,17 @@ def _optimiser_moves(component: Component) -> None:
     _close(still, torch.zeros(D), "after a first step of zero")
 
 
+# Schedules
+
+
+def _schedule_factors(component: Component) -> None:
+    """it gives every round a factor above 0, and the same one when it is asked again"""
+    factors = [float(component(number, rounds=20)) for number in range(1, 21)]
+    _require(all(0 < factor < math.inf for factor in factors), f"its factors are {factors}")
+    again = [float(component(number, rounds=20)) for number in range(1, 21)]
+    _require(factors == again, "two calls with one round differ")
+
+
 # Attacks
 
 
@@ -353,6 +364,7 @@ RULES: dict[str, tuple[Callable[[Component], None], ...]] = {
     "transform": (_transform_shape, _repeats),
     "weighting": (_weighting_shape,),
     "optimiser": (_optimiser_moves,),
+    "schedule": (_schedule_factors,),
     "attack": (_attack_shape,),
     "metric": (_metric_number,),
     "model": (_model_answers, _model_trains),

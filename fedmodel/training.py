@@ -16,6 +16,7 @@ from fedmodel.catalogue import Component
 from fedmodel.cohort import Cohort
 from fedmodel.cohort.machine import processor_threads
 from fedmodel.errors import FedmodelError, RunFailed, plugin_fault, user_place, what_failed
+from fedmodel.scheduling import behaviour_in
 
 __all__ = ["Trained", "falsified", "train_cohort"]
 
@@ -57,7 +58,7 @@ def train_cohort(behaviour: Any, cohort: Cohort, start: Float[Tensor, " d"]) -> 
     Raises:
         RunFailed: the behaviour returns another shape, or draws noise that no accountant covers.
     """
-    threads = cohort.threads
+    behaviour, threads = behaviour_in(behaviour, cohort.round), cohort.threads
     most = max(1, COHORT_BYTES // (4 * cohort.model.size * COPIES))
     number = -(-cohort.size // most)
     # A thread with little to compute would spend its time on the way to it: clients of small models

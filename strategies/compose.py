@@ -23,6 +23,7 @@ from fedmodel.messages import Instructions, Replies
 from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
 from fedmodel.strategies.averaging import mean
 from fedmodel.strategies.client_privacy import CentralPrivacy
+from fedmodel.strategies.schedules import constant
 from fedmodel.strategies.weighting import by_records, equal
 
 __all__ = ["compose"]
@@ -31,6 +32,7 @@ Transform = Annotated[Callable[..., Tensor], Nested("transform")]
 Aggregator = Annotated[Callable[..., Tensor], Nested("aggregator")]
 Weighting = Annotated[Callable[..., Tensor], Nested("weighting")]
 Optimiser = Annotated[Callable[..., Any], Nested("optimiser")]
+Schedule = Annotated[Callable[..., float], Nested("schedule")]
 
 
 class compose(Strategy):  # noqa: N801 - the name in an experiment
@@ -40,7 +42,8 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
        or with ``sampling = "poisson"`` each independently, so that a round may have no client.
     2. Take each reply's difference to the global model, `[K, d]`, through the transforms `before`.
     3. Weigh the clients' reports and combine the differences to one, `[d]`.
-    4. Move the global model by `learning_rate` (1 unless said) times that, or as an `optimiser` says.
+    4. Move the global model by `learning_rate` (1 unless said) times that, or as an `optimiser` says;
+       times the factor that `schedule` gives the round.
 
     With ``sample = 1``, ``combine = "mean"`` and ``weigh = "by_records"`` this is FedAvg
     (McMahan et al., AISTATS 2017). Under central client-level privacy (`protect`) the mean is replaced
@@ -61,7 +64,9 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         combine: Aggregator = mean,
         learning_rate: PositiveFloat | None = None,
         optimiser: Optimiser | None = None,
+        schedule: Schedule = constant,
         seed: int = 0,
+        num_rounds: int = 1,
     ) -> None:
         if not 0 < sample <= 1:
             raise FedmodelError(
@@ -92,6 +97,7 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         if optimiser is not None and not isinstance(optimiser, Component):
             self.optimiser = Component("optimiser", _name(optimiser), optimiser)
         self.memory: Mapping[str, Tensor] = {}  # of the optimiser, from round to round
+        self.schedule, self.num_rounds = schedule, num_rounds
         self.global_model: Tensor | None = None
         self.layout = Layout((), ())
         self.privacy: CentralPrivacy | None = None
@@ -159,6 +165,12 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
             return self.combine(delta, weights=self.weigh(reports).to(delta))
         return self.combine(delta)
 
+    def rate_in(self, server_round: int) -> float:
+        """The server's learning rate in a round; with an optimiser, the factor of its step."""
+        schedule = self.schedule
+        rounds = {"rounds": self.num_rounds} if _asks_for(schedule, "rounds") else {}
+        return self.learning_rate * schedule(server_round, **rounds)
+
     def aggregate_kept(
         self, delta: Float[Tensor, "K d"], reports: Mapping[str, Tensor], keep: Bool[Tensor, " K"]
     ) -> Float[Tensor, " d"]:
@@ -191,10 +203,9 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
     def _moved(self, server_round: int, step: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
         """The global model after a step, which may be noised already."""
         assert self.global_model is not None
-        if self.optimiser is None:
-            return self.global_model + self.learning_rate * step
-        move, self.memory = self.optimiser(step, memory=self.memory, round=server_round)
-        return self.global_model + move
+        if self.optimiser is not None:
+            step, self.memory = self.optimiser(step, memory=self.memory, round=server_round)
+        return self.global_model + self.rate_in(server_round) * step
 
     def _released(
         self, server_round: int, gathered: Replies, privacy: CentralPrivacy

@@ -23,6 +23,7 @@ from fedmodel.audits.matching import Search, match
 from fedmodel.audits.victims import Setting, client_named, held_by, sent, settings, training_under
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
+from fedmodel.scheduling import behaviour_in
 
 __all__ = ["gradient_inversion"]
 
@@ -155,7 +156,7 @@ def _gradient(
     client with `n` records, of which `size` are expected in a batch.
     """
     built = experiment.built
-    behaviour, start = built.workload.behaviour, built.model.initial
+    behaviour, start = behaviour_in(built.workload.behaviour, 1), built.model.initial
     training = training_under(setting, experiment, np.full(len(chosen), n), batch_size=size)
     training = replace(training, num_steps=np.ones(len(chosen), dtype=np.int64))
     delta = sent(experiment, held_by(built.data, list(chosen)), training, start)

@@ -91,13 +91,16 @@ class Chain:
             singles = np.empty(len(rows) * single, parameters.dtype)
             rows += first * present.shape[1]
             loops.run(parameters[some], x, y, rows, starts, self.form, kept, loss[some])
-            factors = np.ones((len(rows), len(self.layers)), parameters.dtype)
+            counted = np.ones((len(rows), 1), parameters.dtype)
+            if batch.weight is not None:
+                counted[:, 0] = batch.weight.flatten().numpy()[rows]
+            factors = np.repeat(counted, len(self.layers), axis=1)
             if scale is not None:
                 squared = np.empty((len(rows), 2, len(self.layers)), parameters.dtype)
                 loops.square(starts, self.form, kept, singles, squared)
-                factors = self._factors(squared, scale)
+                factors = counted * self._factors(squared * counted[:, :, None] ** 2, scale)
             if weight is not None:
-                factors *= np.repeat(weight[some].to(local.dtype).numpy(), counts)[:, None]
+                factors = factors * np.repeat(weight[some].to(local.dtype).numpy(), counts)[:, None]
             loops.add(starts, self.form, kept, singles, factors, total[some])
         return torch.from_numpy(total), torch.from_numpy(loss)
 

@@ -31,6 +31,7 @@ class Batch:
     active: Float[Tensor, "K 1"]  # 1 while the client still has steps to take, else 0
     # Gradients [K, d] to add to those of the records, in units of the clip: only in an audit.
     planted: Callable[[], Tensor] | None = None
+    weight: Float[Tensor, "K B"] | None = None  # how much each record's loss counts; default: 1
 
     def part(self, clients: slice, records: slice) -> Batch:
         """Some clients' and some slots' share of the batch."""
@@ -40,6 +41,7 @@ class Batch:
             self.present[clients, records],
             self.keys[clients, records],
             self.active[clients],
+            weight=None if self.weight is None else self.weight[clients, records],
         )
 
 

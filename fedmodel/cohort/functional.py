@@ -27,15 +27,21 @@ def loss_sum_gradient(
 ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
     """Gradient and value of each client's summed loss over its records in the batch."""
 
-    def client_loss(parameters, x, y, present, keys):
+    def client_loss(parameters, x, y, present, keys, weight):
         with dropout_keys(model.module, keys):
             losses = cross_entropy(model.logits(parameters, x), y, reduction="none")
-        return torch.where(present, losses, 0.0).sum()
+        losses = torch.where(present, losses, 0.0)
+        return (losses * weight).sum(), losses.sum()
 
     model.shared(local.device)  # copied here, not among what `torch.func` keeps track of
     with products(_precision(model), local.device):
-        gradients, loss = vmap(grad_and_value(client_loss))(
-            model.split(local), _like(batch.x, local), batch.y, batch.present, batch.keys
+        gradients, (_, loss) = vmap(grad_and_value(client_loss, has_aux=True))(
+            model.split(local),
+            _like(batch.x, local),
+            batch.y,
+            batch.present,
+            batch.keys,
+            _weight(batch, local),
         )
     return _rows(model, gradients, len(local)), loss
 
@@ -67,14 +73,15 @@ def clipped_gradient_sum(
 def _clipped(
     model: FlatModel, local: Tensor, batch: Batch, clip: float, style: ClippingStyle
 ) -> Float[Tensor, "K d"]:
-    def record_loss(parameters, x, y, key):
+    def record_loss(parameters, x, y, key, weight):
         with dropout_keys(model.module, key[None]):
-            return cross_entropy(model.logits(parameters, x[None]), y[None])
+            return weight * cross_entropy(model.logits(parameters, x[None]), y[None])
 
-    per_record = vmap(vmap(grad(record_loss), in_dims=(None, 0, 0, 0)))
+    per_record = vmap(vmap(grad(record_loss), in_dims=(None, 0, 0, 0, 0)))
     model.shared(local.device)
     with products(_precision(model), local.device):
-        gradients = per_record(model.split(local), _like(batch.x, local), batch.y, batch.keys)
+        x, weight = _like(batch.x, local), _weight(batch, local)
+        gradients = per_record(model.split(local), x, batch.y, batch.keys, weight)
     flat = {name: gradient.flatten(2) for name, gradient in gradients.items()}  # [K, B, size]
     squared = {name: gradient.square().sum(2) for name, gradient in flat.items()}
     factors = record_factors(squared, clip=clip, style=style)
@@ -93,6 +100,12 @@ def _precision(model: FlatModel) -> Precision:
 
 def _like(x: Tensor, local: Tensor) -> Tensor:
     return x.to(local.dtype) if x.is_floating_point() else x
+
+
+def _weight(batch: Batch, local: Tensor) -> Float[Tensor, "K B"]:
+    if batch.weight is not None:
+        return batch.weight.to(local.dtype)
+    return torch.ones(batch.y.shape, dtype=local.dtype, device=local.device)
 
 
 def _rows(model: FlatModel, gradients: Mapping[str, Tensor], num_clients: int) -> Tensor:

@@ -137,6 +137,8 @@ class StackedModel:
         losses = log_probability.gather(1, y).squeeze(1).neg_()
         gradient = log_probability.exp_()
         gradient.scatter_add_(1, y, -torch.ones_like(y, dtype=dtype))
+        if batch.weight is not None:
+            gradient.mul_(rows.take(batch.weight)[:, None])
         if rows.block is not None:  # slots that are not present may hold anything
             absent = ~rows.take(batch.present)
             gradient.masked_fill_(absent[:, None], 0.0)

@@ -32,13 +32,15 @@ def count(
     num_groups: int,
     bins: int = 1024,
     names: Sequence[str] = (),
+    threshold: float | None = None,
 ) -> Counts:
     """Count the predictions of all clients at once; one client's counts need no other client.
 
     N records in any order, each of a class ``y``, a combination of sensitive levels ``cell`` and a
     client (its position, which ``names`` puts into words for an error). The counts lie on the CPU.
 
-    - Predicted is the class with the largest logit, the lowest of them at a tie.
+    - Predicted is the class with the largest logit, the lowest of them at a tie; with a ``threshold``
+      and two classes, class 1 where P(class 1) is at least that.
     - The loss of a record is the cross-entropy in nats, in float64. As in scikit-learn's
       `log_loss`, P(true class) is clipped to [eps, 1 - eps] with eps = 2.2e-16, so that one
       record costs 36.04 nats at most.
@@ -64,6 +66,8 @@ def count(
         raise _no_probabilities(client[loss.isnan()], len(loss), names)
     loss = loss.clamp(-math.log1p(-EPSILON), -math.log(EPSILON))
     predicted = scores.argmax(1).cpu()
+    if threshold is not None and num_classes == 2:
+        predicted = (scores.softmax(1)[:, 1] >= threshold).long().cpu()
 
     place = ((client * num_groups + cell) * num_classes + y) * num_classes + predicted
     confusion = torch.bincount(place, minlength=num_clients * num_groups * num_classes**2)

@@ -131,6 +131,12 @@ def _released(config: Config) -> list[str]:
             "the start model: what it gives away of the records that it was trained on is not counted, "
             "also if these are among them"
         )
+    if config.evaluation.stop is not None and not config.evaluation.private:
+        released.append(
+            "the round after which the run stopped, by validation records without noise"
+        )
+    if config.evaluation.threshold == "validation":
+        released.append("the decision threshold, chosen on validation records without noise")
     released.append("the picture of labels by client in this report")
     if config.evaluation.references:
         released.append(

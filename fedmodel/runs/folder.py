@@ -72,6 +72,15 @@ class RunFolder:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self.write("manifest.json", json.dumps(manifest, indent=2, default=str) + "\n")
 
+    def note(self, key: str, value: Mapping[str, Any], sentence: str) -> None:
+        """Tell in the manifest what the end of a run has found, once however often it is resumed."""
+        manifest = self.manifest
+        manifest[key] = dict(value)
+        if sentence not in manifest["notes"]:
+            manifest["notes"].append(sentence)
+        self.write_manifest(manifest)
+        self.log(f"note: {sentence}")
+
     def write(self, name: str, text: str) -> None:
         """Write a text file in one step."""
         with whole(self.path / name) as file:
@@ -163,7 +172,8 @@ class RunFolder:
     def metrics_so_far(self) -> pd.DataFrame:
         """The metrics of all finished rounds, and of the references."""
         files = sorted(self.path.glob("state/metrics-*.parquet"))
-        files += self.path.glob("state/references.parquet")
+        for extra in ("threshold", "references"):
+            files += self.path.glob(f"state/{extra}.parquet")
         if not files:
             return pd.DataFrame({column: [] for column in METRIC_COLUMNS})
         return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)

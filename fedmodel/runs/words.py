@@ -117,6 +117,7 @@ METRICS = {
 # The models a run compares: name for readers, and what it is.
 MODELS = {
     "global": ("this run", "the shared model of this run"),
+    "at_threshold": ("at its threshold", "the final model with its chosen decision threshold"),
     "non_private": ("without privacy", "this federation without clipping and noise"),
     "pooled": ("pooled records", "the same model trained on all training records in one place"),
     "local": ("each client alone", "each client trains on its own records only"),

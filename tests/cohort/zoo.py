@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from fedmodel.models.text import text_bag
+from fedmodel.models.tabular import mlp
+from fedmodel.models.text import rnn, text_bag, text_cnn
 
 CLIENTS, SLOTS, VOCABULARY, TIMES, WIDTH = 4, 4, 9, 5, 6
 
@@ -262,6 +263,14 @@ def reads(make, *arguments, **options):
     return lambda: Reads(make(), *arguments, **options)
 
 
+def recurrent_text(**options):
+    return rnn(vocabulary=VOCABULARY, num_classes=3, width=4, hidden=3, **options)
+
+
+def normalised(**options):
+    return mlp(num_features=6, num_classes=3, hidden=(12, 8), **options)
+
+
 TOKENS, FLOATS, IMAGES = None, 6, 72
 ZOO = {
     "linear": (lambda: nn.Linear(6, 3), FLOATS),
@@ -312,6 +321,14 @@ ZOO = {
         IMAGES,
     ),
     "text bag": (lambda: text_bag(vocabulary=VOCABULARY, num_classes=3, width=4), TOKENS),
+    "text cnn": (
+        lambda: text_cnn(vocabulary=VOCABULARY, num_classes=3, width=4, windows=(2, 6), filters=3),
+        TOKENS,
+    ),
+    "rnn read at the last token": (lambda: recurrent_text(cell="gru", read="last"), TOKENS),
+    "rnn read at all tokens": (lambda: recurrent_text(cell="lstm", read="mean"), TOKENS),
+    "mlp, layer norm": (lambda: normalised(normalise="layer"), FLOATS),
+    "mlp, group norm": (lambda: normalised(normalise="group", groups=2), FLOATS),
     "tied table and matrix": (Tied, TOKENS),
     "linear twice": (lambda: Again(nn.Linear(3, 3), (2, 3)), FLOATS),
     "conv2d twice": (lambda: Again(nn.Conv2d(2, 2, 3, padding=1), (2, 6, 6)), IMAGES),

@@ -21,6 +21,7 @@ STRATEGIES = {
     "trimmed_mean": {
         "name": "compose",
         "sample": 0.6,
+        "schedule": {"name": "linear", "final": 0.5},
         "combine": {"name": "trimmed_mean", "fraction": 0.3},
     },
 }
@@ -34,7 +35,8 @@ def tiny(strategy="trimmed_mean", **changes):
         "data": {"name": "heart_disease", "encode": "public", "validation": 0.1},
         "partition": {"name": "dirichlet", "clients": 8, "alpha": 1.0},
         "model": {"name": "mlp", "hidden": [8], "dropout": 0.2},
-        "client": {"name": "dp_sgd", "learning_rate": 0.3, "batch_size": 16, "dropout": 0.2},
+        "client": {"name": "dp_sgd", "learning_rate": 0.3, "batch_size": 16, "dropout": 0.2}
+        | {"schedule": {"name": "cosine", "warm_up": 1}},
         "privacy": {"epsilon": 5.0, "delta": 1e-3, "participations": 3, "accountant": "rdp"},
         "attack": {"name": "sign_flip", "clients": 0.2},
         "strategy": STRATEGIES[strategy],

@@ -1,0 +1,169 @@
+"""Learning rates by round: torch's own schedulers, and training round by round at the rates they give."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+import fedmodel
+from fedmodel.clients.sgd import sgd
+from fedmodel.errors import FedmodelError
+from fedmodel.experiment import Experiment
+from fedmodel.strategies.schedules import constant, cosine, exponential, linear, step
+
+ROUNDS = 12
+PLAIN = {
+    "rounds": 3,
+    "data": {"name": "heart_disease", "encode": "public"},
+    "model": {"name": "logistic"},
+    "client": {"name": "sgd", "learning_rate": 0.2, "batch_size": 64},
+}
+THEIRS = {
+    "step": (
+        lambda t, w: step(t, every=4, factor=0.3, warm_up=w),
+        lambda o, left: lr_scheduler.StepLR(o, 4, 0.3),
+    ),
+    "exponential": (
+        lambda t, w: exponential(t, factor=0.9, warm_up=w),
+        lambda o, left: lr_scheduler.ExponentialLR(o, 0.9),
+    ),
+    "linear": (
+        lambda t, w: linear(t, rounds=ROUNDS, final=0.2, warm_up=w),
+        lambda o, left: lr_scheduler.LinearLR(o, 1.0, 0.2, left),
+    ),
+    "cosine": (
+        lambda t, w: cosine(t, rounds=ROUNDS, final=0.1, warm_up=w),
+        lambda o, left: lr_scheduler.CosineAnnealingLR(o, left, 0.1),
+    ),
+    "constant": (
+        lambda t, w: constant(t, warm_up=w),
+        lambda o, left: lr_scheduler.ConstantLR(o, 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("warm_up", [0, 3])
+def test_a_schedule_is_torch_s(name, warm_up):
+    ours, theirs = THEIRS[name]
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = theirs(optimiser, ROUNDS - warm_up)
+    if warm_up:
+        rising = lr_scheduler.LinearLR(optimiser, 1 / (warm_up + 1), 1.0, warm_up)
+        scheduler = lr_scheduler.SequentialLR(optimiser, [rising, scheduler], [warm_up])
+    expected = []
+    for _ in range(ROUNDS):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    found = [ours(number, warm_up) for number in range(1, ROUNDS + 1)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+from fedmodel.cohort import mean_gradient
+
+@dataclass
+class mine:
+    """Plain SGD; `rate` is worked out when it is made."""
+    learning_rate: float = 0.2
+
+    def __post_init__(self):
+        self.rate = self.learning_rate
+
+    def train(self, cohort, start):
+        local = start.repeat(cohort.size, 1)
+        for step in cohort.steps:
+            batch = cohort.shuffled_batch(step)
+            local -= self.rate * batch.active * mean_gradient(cohort, local, batch)
+        return local - start
+
+def halves(round):
+    """Half as much each round."""
+    return 0.5 ** (round - 1)
+'''
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+def test_a_run_is_training_at_the_rates_of_the_rounds(plugin, tmp_path):
+    """By hand: each round a run of its own from where the last one ended, without any schedule."""
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    client, schedule = PLAIN["client"], {"name": "exponential", "factor": 0.5}
+    if plugin:
+        client, schedule = {"name": f"{file}:mine"}, f"{file}:halves"
+    scheduled = {
+        **PLAIN,
+        "client": {**client, "schedule": schedule},
+        "strategy": {"name": "compose", "schedule": {"name": "linear"}},
+    }
+    run = fedmodel.run(scheduled, out=tmp_path / "run")
+    built = Experiment.read({**PLAIN, "client": {**client, "learning_rate": 0.2}}).built
+    vector, everybody = built.model.initial, np.arange(4)
+    weights = built.data.sizes("train").double()
+    for number in (1, 2, 3):
+        cohort = fedmodel.cohort.Cohort(
+            everybody, built.data, built.model, built.workload.training, 0, number
+        )
+        plain = replace(built.workload.behaviour, learning_rate=0.2 * 0.5 ** (number - 1))
+        delta = plain.train(cohort, vector)
+        mean = (weights[:, None] * delta.double()).sum(0) / weights.sum()
+        vector = vector + (1 - (number - 1) / 3) * mean.float()
+    expected = built.model.state_dict(vector)
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_references_that_train_in_one_go_keep_the_rate(tmp_path):
+    plain = {**PLAIN, "evaluation": {"references": ["pooled"]}}
+    scheduled = {**plain, "client": {**PLAIN["client"], "schedule": {"name": "step", "every": 1}}}
+    one = fedmodel.run(plain, out=tmp_path / "one").metrics
+    other = fedmodel.run(scheduled, out=tmp_path / "other")
+    same = one[one.model == "pooled"].value.reset_index(drop=True)
+    rows = other.metrics
+    assert same.equals(rows[rows.model == "pooled"].value.reset_index(drop=True))
+    assert not one[one["round"] == 3].value.equals(rows[rows["round"] == 3].value)
+    assert "one go: pooled" in (other.path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"client.schedule": "cosin"}, "no schedule is called"),
+        ({"client.schedule": {"name": "cosine", "warm_up": 3}}, "never comes to its learning rate"),
+        ({"client.schedule": {"name": "exponential", "factor": 1e-200}}, "the factor 0.0"),
+        ({"client.schedule": {"name": "step", "every": 0}}, "`every` of step cannot be 0"),
+        ({"strategy": {"name": "compose", "schedule": {"name": "linear", "warm_up": 9}}}, "never"),
+    ],
+)
+def test_a_schedule_without_meaning_is_refused(changes, problem):
+    with pytest.raises(FedmodelError, match=problem) as refused:
+        Experiment.read(PLAIN, changes)
+    assert refused.value.fix
+
+
+def test_a_client_without_a_learning_rate_has_no_schedule(tmp_path):
+    file = tmp_path / "still.py"
+    file.write_text(PLUGIN.replace("learning_rate", "speed"))
+    with pytest.raises(FedmodelError, match="has no option `learning_rate`") as refused:
+        Experiment.read(PLAIN, {"client": {"name": f"{file}:mine", "schedule": "cosine"}})
+    assert "schedule" in refused.value.where
+
+
+def test_a_broken_schedule_is_told_with_its_line(tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("def broken(round):\n    '''Fails late.'''\n    return 1 / (3 - round)\n")
+    with pytest.raises(FedmodelError, match="failed in round 3: ZeroDivisionError") as refused:
+        Experiment.read(PLAIN, {"client.schedule": f"{file}:broken"})
+    assert f"{file}:3" in refused.value.where
+
+
+def test_what_else_is_asked_of_a_scheduled_behaviour_the_plain_one_answers():
+    built = Experiment.read(PLAIN, {"client.schedule": "cosine"}).built
+    behaviour = built.workload.behaviour
+    assert (behaviour.batch_size, behaviour.optimiser, behaviour.private) == (64, "sgd", False)
+    assert behaviour.in_round(0) == sgd(learning_rate=0.2, batch_size=64)
+    assert not hasattr(behaviour, "clipping")
