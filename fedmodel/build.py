@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build"]
+__all__ = ["Built", "Components", "bind", "build", "load_records"]
 
 
 # What a component has to return, as its author knows it.
@@ -66,20 +67,29 @@ class Built:
         return Layout(self.model.names, self.model.shapes)
 
 
-def build(config: Config, source: Source) -> Built:
+def build(config: Config, source: Source, records: Callable[[], Records] | None = None) -> Built:
     """Load, partition, split and encode the data; make the model; plan the privacy.
+
+    `records` gives what `load_records` does, where several experiments share it.
 
     Raises:
         FedmodelError: what the user must mend, before anything runs.
     """
     try:
-        return _build(config, source)
+        return _build(config, source, records)
     except FedmodelError as error:
         error.where = source.place(error.where)
         raise
 
 
-def _build(config: Config, source: Source) -> Built:
+def load_records(config: Config, source: Source) -> Records:
+    """The records of an experiment before they are dealt out; its seed has no part in them."""
+    column = config.privacy.epsilon_column if config.privacy else None
+    data = bind(config, source).data
+    return _supplied(data, "data", returns=Records, epsilon_column=column)
+
+
+def _build(config: Config, source: Source, shared: Callable[[], Records] | None) -> Built:
     bound = bind(config, source)
     behaviour = _supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
@@ -90,8 +100,7 @@ def _build(config: Config, source: Source) -> Built:
         )
     strategy = _supplied(bound.strategy, "strategy", seed=config.seed, returns=Strategy)
     asked = protect_sums(strategy, config)
-    column = config.privacy.epsilon_column if config.privacy else None
-    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
+    records = shared() if shared else load_records(config, source)
     assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,

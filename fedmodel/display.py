@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
     from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.run import Run
+    from fedmodel.runs.seeds import SeedRuns
 
 __all__ = [
     "Progress",
@@ -30,6 +31,7 @@ __all__ = [
     "findings_table",
     "outlook_table",
     "plan_table",
+    "seeds_summary",
     "summary",
 ]
 
@@ -100,33 +102,40 @@ MODELS = {
 }
 
 
-def summary(run: Run) -> RenderableType:
-    """The result of a run: models side by side, then privacy, then where everything is."""
-    metrics = run.metrics
-    name, last_round = run.manifest.get("name", ""), int(metrics["round"].max())
+MEASURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "roc_auc": "AUC",
+    "accuracy_worst_decile": "worst 10%",
+    "demographic_parity_difference": "parity gap",
+    "equalized_odds_difference": "odds gap",
+    "honest_accuracy": "honest",
+}
+
+
+def _results(title: str) -> Table:
     table = Table(
-        title=escape(f"{name}, round {last_round}"),
+        title=escape(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("model", no_wrap=True)
-    columns = {
-        "loss": "loss",
-        "accuracy": "accuracy",
-        "roc_auc": "AUC",
-        "accuracy_worst_decile": "worst 10%",
-        "demographic_parity_difference": "parity gap",
-        "equalized_odds_difference": "odds gap",
-        "honest_accuracy": "honest",
-    }
+    return table
+
+
+def summary(run: Run) -> RenderableType:
+    """The result of a run: models side by side, then privacy, then where everything is."""
+    metrics = run.metrics
+    name, last_round = run.manifest.get("name", ""), int(metrics["round"].max())
+    table = _results(f"{name}, round {last_round}")
     rows = (
         metrics[(metrics.split == "test") & (metrics.scope == "global")]
         if len(metrics)
         else metrics
     )
-    shown = {name: title for name, title in columns.items() if (rows.metric == name).any()}
+    shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
     for title in shown.values():
         table.add_column(title, justify="right", no_wrap=True)
     for model in MODELS:
@@ -152,6 +161,33 @@ def summary(run: Run) -> RenderableType:
     return Group(*lines)
 
 
+def seeds_summary(runs: SeedRuns) -> RenderableType:
+    """Means over seeds, below them half the width of their 95 % intervals."""
+    done, found = len(runs.finished), runs.summary
+    table = _results(f"{runs.manifest['name']}, mean of {done} seeds ± half its 95% interval")
+    rows = found[(found.split == "test") & (found.scope == "global")]
+    shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
+    for title in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for model in MODELS:
+        own = rows[rows.model == model].set_index("metric")
+        if len(own):
+            half = own["high"] - own["mean"]
+            table.add_row(
+                MODELS[model], *(f"{own['mean'][n]:.4f}" if n in own.index else "" for n in shown)
+            )
+            table.add_row("", *(f"±{half[n]:.4f}" if n in own.index else "" for n in shown))
+    lines: list[RenderableType] = [table] if shown else []
+    if privacy := runs.manifest.get("privacy"):
+        lines += [Text(sentence) for sentence in privacy["sentences"][:1]]
+    lines.append(
+        f"{done} of {len(runs.seeds)} seeds finished, {runs.manifest.get('seconds', 0.0):.1f} s"
+    )
+    lines.append(Text(f"run folder  {runs.path}", overflow="fold"))
+    lines.append(Text(f"report      {runs.report}", overflow="fold"))
+    return Group(*lines)
+
+
 def plan_table(experiment: Experiment) -> Table:
     """What an experiment would do, before it runs."""
     built, config = experiment.built, experiment.config
@@ -166,6 +202,7 @@ def plan_table(experiment: Experiment) -> Table:
         f"{int(built.workload.training.num_steps.max())} steps a round",
         "strategy": config.strategy.name,
         "rounds": str(config.rounds),
+        "seeds": ", ".join(map(str, config.seeds or [config.seed])),
         "engine": config.engine.name,
     }
     if built.plans is not None:

@@ -36,11 +36,13 @@ def show(
 
     RUN is the run's folder; NAME is a data set of `fedmodel list dataset` or your own, FILE.py:NAME.
     """
-    from fedmodel.display import data_card, summary
+    from fedmodel.display import data_card, seeds_summary, summary
     from fedmodel.runs.run import load
+    from fedmodel.runs.seeds import SeedRuns
 
     if name is None:
-        out.print(summary(load(run)))
+        found = load(run)
+        out.print(seeds_summary(found) if isinstance(found, SeedRuns) else summary(found))
     elif str(run) == "data":
         out.print(data_card(name))
     else:
