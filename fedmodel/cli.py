@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fedmodel.commands import auditing, looking, planning, running
+from fedmodel.commands import auditing, comparing, looking, planning, running
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, tell, told
 
@@ -26,6 +26,7 @@ app.command("list")(looking.list_)
 app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
+app.command()(comparing.compare)
 
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 privacy.command("plan")(planning.privacy_plan)

@@ -20,6 +20,7 @@ from fedmodel.errors import FedmodelError, nearest, shown
 
 if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
+    from fedmodel.runs.comparison import Comparison
     from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.run import Run
     from fedmodel.runs.seeds import SeedRuns
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Progress",
     "catalogue_tables",
+    "comparison_tables",
     "data_card",
     "findings_table",
     "outlook_table",
@@ -186,6 +188,52 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
     lines.append(Text(f"run folder  {runs.path}", overflow="fold"))
     lines.append(Text(f"report      {runs.report}", overflow="fold"))
     return Group(*lines)
+
+
+def comparison_tables(found: Comparison) -> Iterator[Table]:
+    """Results of the runs, their differences from the first one, and the settings that differ."""
+    shown = [n for n in MEASURES if n in found.table and found.table[n].notna().any()]
+    results = _plain_table("", "run", *(MEASURES[n] for n in shown), "epsilon", "seconds")
+    for row in found.table.to_dict("records"):
+        cells = [_with_half(row[n], row[f"{n}_high"] - row[n]) for n in shown]
+        spent = "none" if math.isnan(row["epsilon"]) else f"{row['epsilon']:.3f}"
+        results.add_row(escape(row["run"]), *cells, spent, f"{row['seconds']:.1f}")
+    yield results
+    title = f"difference from {found.runs[0]}, with its 95% interval"
+    table = _plain_table(title, "run", "measure", "difference", "at least", "at most", "interval")
+    for row in found.differences.to_dict("records"):
+        values = [
+            "–" if math.isnan(row[k]) else f"{row[k]:+.4f}" for k in ("difference", "low", "high")
+        ]
+        table.add_row(escape(row["run"]), MEASURES[row["metric"]], *values, row["how"])
+    yield table
+    if len(found.settings):
+        table = _plain_table("settings that differ", *map(str, found.settings.columns))
+        for cells in found.settings.to_numpy().tolist():
+            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        yield table
+
+
+def _plain_table(title: str, first: str, *others: str) -> Table:
+    table = Table(
+        title=escape(title) or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column(first, overflow="fold")
+    for name in others:
+        least = max(map(len, name.split()), default=0) if title == "" else None
+        justify: Any = "left" if name in ("measure", "interval") else "right"
+        table.add_column(escape(name), justify=justify, min_width=least)
+    return table
+
+
+def _with_half(value: float, half: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4f}" if math.isnan(half) else f"{value:.4f} ±{half:.4f}"
 
 
 def plan_table(experiment: Experiment) -> Table:

@@ -9,6 +9,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def follow_seeds(repetition: Any) -> None:
     try:
         for seed, experiment, left in repetition.left():
             out.print(f"[bold]seed {seed}[/]")
-            _watch(experiment, lambda left=left: left, whole=repetition.path, told=told)
+            _watch(experiment, partial(iter, left), whole=repetition.path, told=told)
     finally:
         runs = repetition.finish()
     out.print(seeds_summary(runs))

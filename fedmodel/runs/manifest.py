@@ -32,6 +32,7 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
     return {
         "seed": seed,
         "data_fingerprint": fingerprint(data),
+        "test_fingerprint": fingerprint_of_tested(data),
         **surroundings(engine=engine, base=base),
     }
 
@@ -108,6 +109,22 @@ def fingerprint(data: FederatedData) -> str:
     digest = blake2b(digest_size=16)
     for tensor in (data.x, data.y, data.group, data.bounds):
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    digest.update("\0".join(data.clients).encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_tested(data: FederatedData) -> str:
+    """A hash of who is tested where: labels and groups of the test records, client by client.
+
+    Poisoned training labels and another encoding leave it as it is.
+    """
+    edges = torch.zeros(len(data.y) + 1, dtype=torch.int64)
+    edges.index_add_(0, data.bounds[:, 2], torch.ones(data.num_clients, dtype=torch.int64))
+    edges.index_add_(0, data.bounds[:, 3], -torch.ones(data.num_clients, dtype=torch.int64))
+    tested = edges.cumsum(0)[:-1] > 0
+    digest = blake2b(digest_size=16)
+    for tensor in (data.y[tested], data.group[tested], data.sizes("test")):
         digest.update(tensor.contiguous().numpy().tobytes())
     digest.update("\0".join(data.clients).encode())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,11 @@ class SeedRuns:
     def manifest(self) -> dict[str, Any]:
         """Versions, seeds and where their runs are, what they release together, notes."""
         return read_manifest(self.path / "manifest.json")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The experiment with its seeds, as the TOML has it."""
+        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
 
     @property
     def seeds(self) -> list[int]:

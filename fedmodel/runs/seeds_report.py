@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fedmodel.runs import charts
 from fedmodel.runs.page import Block, Code, Column, Facts, Figure, Listing, Page, Section, Table
-from fedmodel.runs.sections.common import flat, model_name, thinned
+from fedmodel.runs.sections.common import flat, model_name, thinned, within
 from fedmodel.runs.seeds import SeedRuns, place_of
 from fedmodel.runs.words import METRICS, MODELS, bound_of, listed, metric, write
 
@@ -150,7 +150,7 @@ FIGURES = {"mean": "mean", "low": "at least", "high": "at most", "std": "standar
 def _course(rows: pd.DataFrame, name: str) -> Figure:
     what = metric(name)
     series = [model_name(m) for m in MODELS if model_name(m) in set(rows.series)]
-    frame = _cut(thinned(rows)[["round", "series", "mean", "low", "high"]], name)
+    frame = within(thinned(rows)[["round", "series", "mean", "low", "high"]], name)
     chart = charts.ribbons(
         frame.rename(columns={"mean": "value"}), series=series, kind=what.kind, title=what.label
     )
@@ -165,17 +165,10 @@ def _course(rows: pd.DataFrame, name: str) -> Figure:
     )
 
 
-def _cut(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Bounds to draw: a share is not below 0 or above 1, which the t-interval does not know."""
-    if metric(name).kind not in ("percent", "points"):
-        return frame
-    return frame.assign(low=frame.low.clip(0, 1), high=frame.high.clip(0, 1))
-
-
 def _dots(rows: pd.DataFrame, name: str, *, title: str, heading: str) -> Figure:
     what = metric(name)
     frame = rows.rename(columns={"key": "name", "mean": "value"})[["name", "value", "low", "high"]]
-    frame = _cut(frame, name)
+    frame = within(frame, name)
     chart = charts.dots(
         frame, kind=what.kind, title=what.label, heading=heading, zero=what.kind == "points"
     )
