@@ -27,6 +27,7 @@ app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
 app.command()(comparing.compare)
+app.command()(comparing.export)
 
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 privacy.command("plan")(planning.privacy_plan)

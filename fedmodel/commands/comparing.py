@@ -11,7 +11,7 @@ from rich.markup import escape
 from fedmodel.commands.options import HIDDEN
 from fedmodel.terminal import out
 
-__all__ = ["compare"]
+__all__ = ["compare", "export"]
 
 
 def compare(
@@ -35,3 +35,23 @@ def compare(
     for note in found.notes:
         out.print(f"[yellow]note:[/] {escape(note)}")
     out.print(f"page  {escape(str(page))}", soft_wrap=True)
+
+
+def export(
+    run: Annotated[Path, HIDDEN],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to; new or empty.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="csv, tensorboard or svg.")
+    ] = "csv",
+) -> None:
+    """Write a run's tables as CSV, its curves as TensorBoard's event files, or its figures as SVG.
+
+    RUN is a run folder, of one seed or of several.
+    """
+    from fedmodel.runs.export import export as exported
+
+    written = exported(run, to, form=form)
+    for file in written:
+        out.print(escape(str(file)), soft_wrap=True)
+    if not written:
+        out.print("there is nothing to write yet", style="yellow")
