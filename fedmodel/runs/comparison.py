@@ -22,8 +22,14 @@ from fedmodel.runs.words import listed
 
 __all__ = ["COMPARED", "Comparison", "compare", "explained"]
 
-COMPARED = ("accuracy", "roc_auc", "loss", "accuracy_worst_decile")
-COMPARED += ("demographic_parity_difference", "equalized_odds_difference")
+COMPARED = (
+    "accuracy",
+    "roc_auc",
+    "loss",
+    "accuracy_worst_decile",
+    "demographic_parity_difference",
+    "equalized_odds_difference",
+)
 HOW = {
     "paired": "paired t, {number} seeds",
     "welch": "Welch",
@@ -67,7 +73,8 @@ class Side:
     def values(self, metric: str) -> dict[int, float]:
         """The last value of each seed that has one."""
         rows = self.metrics[self.metrics.metric == metric].dropna(subset=["value"])
-        return rows.sort_values("round").groupby("seed").value.last().to_dict()
+        last = rows.sort_values("round").drop_duplicates("seed", keep="last")
+        return dict(zip(last.seed.tolist(), last.value.tolist()))
 
     @cached_property
     def spent(self) -> pd.DataFrame:

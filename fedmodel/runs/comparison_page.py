@@ -46,19 +46,19 @@ def write_comparison(found: Comparison, path: Path) -> Path:
 def _headline(found: Comparison) -> str:
     rows = found.differences[found.differences.metric == "accuracy"].dropna(subset=["difference"])
     clauses = []
-    for row in rows.itertuples():
-        more = "more" if row.difference >= 0 else "less"
-        clause = f"{row.run} has {write(abs(row.difference), 'points')} {more} accuracy"
-        if not math.isnan(row.low):
-            clause += f" (95% interval of the difference {_span(row.low, row.high, 'points')})"
+    for row in rows.to_dict("records"):
+        more = "more" if row["difference"] >= 0 else "less"
+        clause = f"{row['run']} has {write(abs(row['difference']), 'points')} {more} accuracy"
+        if not math.isnan(row["low"]):
+            clause += f" (95% interval of the difference {_span(row['low'], row['high'])})"
         clauses.append(clause)
     if not clauses:
         return "The runs have no accuracy in common."
     return f"Held against {found.runs[0]}: {'; '.join(clauses)}."
 
 
-def _span(low: float, high: float, kind: Kind) -> str:
-    return f"{write(low, kind).removesuffix(' points')} to {write(high, kind)}"
+def _span(low: float, high: float) -> str:
+    return f"{write(low, 'points').removesuffix(' points')} to {write(high, 'points')}"
 
 
 def _results(found: Comparison) -> Table:
@@ -92,12 +92,12 @@ def _results(found: Comparison) -> Table:
 
 def _differences(found: Comparison) -> Table:
     rows = []
-    for row in found.differences.itertuples():
-        what = metric(str(row.metric))
+    for row in found.differences.to_dict("records"):
+        what = metric(row["metric"])
         kind: Kind = "points" if what.kind == "percent" else what.kind
-        values = [write(v, kind) for v in (row.difference, row.low, row.high)]
-        bounds = values[1:] if not math.isnan(row.low) else ["–", "–"]
-        rows.append([row.run, what.label, values[0], *bounds, row.how])
+        values = [write(row[end], kind) for end in ("difference", "low", "high")]
+        bounds = ["–", "–"] if math.isnan(row["low"]) else values[1:]
+        rows.append([row["run"], what.label, values[0], *bounds, row["how"]])
     return Table(
         caption=f"Difference from {found.runs[0]}",
         columns=[

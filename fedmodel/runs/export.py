@@ -128,7 +128,9 @@ class _Figures(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.at, self.titles, self.numbers, self.specs = "", [], [], ""
+        self.at, self.specs = "", ""
+        self.titles: list[str] = []
+        self.numbers: list[int] = []
         self.feed(text)
         specs = json.loads(self.specs or "[]")
         self.figures = [(t, specs[number]) for t, number in zip(self.titles, self.numbers)]
