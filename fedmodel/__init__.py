@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from fedmodel.experiment import Experiment, Round
     from fedmodel.foreign import run_app
     from fedmodel.runs.run import Run, load
+    from fedmodel.runs.seeds import SeedRuns
 
-__all__ = ["Experiment", "FedmodelError", "Round", "Run", "RunFailed", "load", "run", "run_app"]
+__all__ = ["Experiment", "FedmodelError", "Round", "Run", "RunFailed", "SeedRuns"]
+__all__ += ["load", "run", "run_app"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "Round": "fedmodel.experiment",
     "Run": "fedmodel.runs.run",
     "RunFailed": "fedmodel.errors",
+    "SeedRuns": "fedmodel.runs.seeds",
     "load": "fedmodel.runs.run",
     "run_app": "fedmodel.foreign",
 }
@@ -47,8 +50,8 @@ def run(
     engine: str | None = None,
     seed: int | None = None,
     out: Path | str | None = None,
-) -> Run:
-    """Run an experiment to its end and return the run.
+) -> Run | SeedRuns:
+    """Run an experiment to its end and return the run; of one with `seeds`, the run of each.
 
     `experiment` is a file, a mapping, or an `Experiment`; `overrides` are by dotted key
     (``{"client.learning_rate": 0.05}``); `out` is the run folder, which must be new or empty.
@@ -66,6 +69,10 @@ def run(
             experiment = experiment.changed(changes)
     else:
         experiment = Experiment.read(experiment, changes)
+    if experiment.config.seeds is not None:
+        from fedmodel.seeds import run_seeds
+
+        return run_seeds(experiment, out)
     for _ in experiment.rounds(out):
         pass
     return experiment.run

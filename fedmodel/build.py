@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from fedmodel.stopping import check_stop
 from fedmodel.strategies.compose import compose
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build", "dealt_out"]
+__all__ = ["Built", "Components", "bind", "build", "dealt_out", "load_records"]
 
 
 MOST_SITES = 1000  # clients whose models are tried at one another
@@ -77,17 +78,28 @@ class Built:
         return Layout(self.model.names, self.model.shapes)
 
 
-def build(config: Config, source: Source) -> Built:
+def build(config: Config, source: Source, records: Callable[[], Records] | None = None) -> Built:
     """Load, partition, split and encode the data; make the model; plan the privacy.
+
+    `records` gives what `load_records` does, where several experiments share it.
 
     Raises:
         FedmodelError: what the user must mend, before anything runs.
     """
     try:
-        return _build(config, source)
+        return _build(config, source, records)
     except FedmodelError as error:
         error.where = source.place(error.where)
         raise
+
+
+def load_records(config: Config, source: Source) -> Records:
+    """The records of an experiment before they are dealt out; its seed has no part in them."""
+    column = config.privacy.epsilon_column if config.privacy else None
+    data = bind(config, source).data
+    records = _supplied(data, "data", returns=Records, epsilon_column=column)
+    reading = _reading(config, source)
+    return records if reading is None else as_saved(records, reading)
 
 
 def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
@@ -97,7 +109,9 @@ def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
         FedmodelError: as `build`.
     """
     try:
-        records, assignment = _records(config, bind(config, source), _reading(config, source))
+        records = load_records(config, source)
+        partition = bind(config, source).partition
+        assignment = _supplied(partition, "partition", records, seed=config.seed)
         if not isinstance(assignment, Assignment):
             assignment = assignment_by(assignment, records)
         check_assignment(records, assignment)
@@ -112,15 +126,7 @@ def _reading(config: Config, source: Source) -> Reading | None:
     return reading_at(source.base / config.data.encoder) if config.data.encoder else None
 
 
-def _records(config: Config, bound: Components, reading: Reading | None) -> tuple[Records, Any]:
-    column = config.privacy.epsilon_column if config.privacy else None
-    records = _supplied(bound.data, "data", returns=Records, epsilon_column=column)
-    if reading is not None:
-        records = as_saved(records, reading)
-    return records, _supplied(bound.partition, "partition", records, seed=config.seed)
-
-
-def _build(config: Config, source: Source) -> Built:
+def _build(config: Config, source: Source, shared: Callable[[], Records] | None) -> Built:
     bound = bind(config, source)
     start = read_parameters(source.base / config.model.init) if config.model.init else None
     behaviour = _supplied(bound.client, "client")
@@ -135,7 +141,8 @@ def _build(config: Config, source: Source) -> Built:
     strategy = _supplied(bound.strategy, "strategy", returns=Strategy, **supplied)
     asked = protect_sums(strategy, config)
     reading = _reading(config, source)
-    records, assignment = _records(config, bound, reading)
+    records = shared() if shared else load_records(config, source)
+    assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
         assignment,

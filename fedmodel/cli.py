@@ -9,6 +9,7 @@ import typer
 
 from fedmodel.commands import (
     auditing,
+    comparing,
     diagnosing,
     evaluating,
     looking,
@@ -36,6 +37,8 @@ app.command("list")(looking.list_)
 app.command()(looking.show)
 app.command()(looking.check)
 app.command()(auditing.audit)
+app.command()(comparing.compare)
+app.command()(comparing.export)
 app.command()(schema.schema)
 app.command()(predicting.predict)
 app.command()(evaluating.evaluate)

@@ -182,11 +182,15 @@ class Engine(Section):
     on_failure: Literal["retry", "drop", "abort"] = "retry"
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+
+
 class Config(Section):
     """A whole experiment."""
 
     name: str | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    seed: Seed = 0
+    seeds: list[Seed] | None = None  # in place of `seed`: a run with each; `seed` is then the first
     rounds: Annotated[int, Field(ge=0)]  # 0: evaluate `model.init`
     data: Data
     partition: Open = Open(name="natural")
@@ -216,10 +220,16 @@ def read_config(
         source = Source(path, text, frozenset(overrides or ()))
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
+    if "seeds" in (overrides or {}) and "seed" not in (overrides or {}):
+        raw.pop("seed", None)  # the file's one seed gives way to several
     try:
-        return Config.model_validate(raw), source, raw
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise explain(error, source) from None
+    if config.seeds is not None:
+        _check_seeds(config.seeds, raw, source, given="seed" in (overrides or {}))
+        config = config.model_copy(update={"seed": config.seeds[0]})
+    return config, source, raw
 
 
 def parsed(path: Path) -> tuple[dict[str, Any], str]:
@@ -233,6 +243,31 @@ def parsed(path: Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
         raise _broken(path, text, str(error)) from None
+
+
+def _check_seeds(seeds: list[int], raw: Mapping[str, Any], source: Source, *, given: bool) -> None:
+    """Refuse seeds that clash; `given` says that `seed` is an override."""
+    if "seed" in raw:
+        raise FedmodelError(
+            "`seed` and `seeds` are both given",
+            where="--seed, or --set seed" if given else source.where("seed"),
+            fix="Leave it out, or take `seeds` out of the experiment."
+            if given
+            else "Keep `seed` for one run, or `seeds` for a run with each.",
+        )
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise FedmodelError(
+            f"seed {twice} is listed twice: the second run would be the first one again",
+            where=source.where("seeds"),
+            fix="List each seed once.",
+        )
+    if len(seeds) < 2:
+        raise FedmodelError(
+            "`seeds` lists fewer than two seeds, and one run has no interval",
+            where=source.where("seeds"),
+            fix="List two or more, or write e.g. `seed = 1` for one run.",
+        )
 
 
 def changes_of(

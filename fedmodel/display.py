@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 
     from fedmodel.data.readiness import Readiness
     from fedmodel.experiment import Experiment, Round
+    from fedmodel.runs.comparison import Comparison
     from fedmodel.runs.outlook import Outlook
     from fedmodel.runs.preview import Preview
     from fedmodel.runs.run import Run
+    from fedmodel.runs.seeds import SeedRuns
 
 __all__ = [
     "Progress",
     "catalogue_tables",
+    "comparison_tables",
     "data_card",
     "findings_table",
     "outlook_table",
     "plan_table",
     "preview_table",
     "readiness_table",
+    "seeds_summary",
     "summary",
 ]
 
@@ -107,33 +111,40 @@ MODELS = {
 }
 
 
-def summary(run: Run) -> RenderableType:
-    """The result of a run: models side by side, then privacy, then where everything is."""
-    metrics = run.metrics
-    name, last_round = run.manifest.get("name", ""), int(metrics["round"].max())
+MEASURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "roc_auc": "AUC",
+    "accuracy_worst_decile": "worst 10%",
+    "demographic_parity_difference": "parity gap",
+    "equalized_odds_difference": "odds gap",
+    "honest_accuracy": "honest",
+}
+
+
+def _results(title: str) -> Table:
     table = Table(
-        title=escape(f"{name}, round {last_round}"),
+        title=escape(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("model", no_wrap=True)
-    columns = {
-        "loss": "loss",
-        "accuracy": "accuracy",
-        "roc_auc": "AUC",
-        "accuracy_worst_decile": "worst 10%",
-        "demographic_parity_difference": "parity gap",
-        "equalized_odds_difference": "odds gap",
-        "honest_accuracy": "honest",
-    }
+    return table
+
+
+def summary(run: Run) -> RenderableType:
+    """The result of a run: models side by side, then privacy, then where everything is."""
+    metrics = run.metrics
+    name, last_round = run.manifest.get("name", ""), int(metrics["round"].max())
+    table = _results(f"{name}, round {last_round}")
     rows = (
         metrics[(metrics.split == "test") & (metrics.scope == "global")]
         if len(metrics)
         else metrics
     )
-    shown = {name: title for name, title in columns.items() if (rows.metric == name).any()}
+    shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
     for title in shown.values():
         table.add_column(title, justify="right", no_wrap=True)
     for model in MODELS:
@@ -159,6 +170,79 @@ def summary(run: Run) -> RenderableType:
     return Group(*lines)
 
 
+def seeds_summary(runs: SeedRuns) -> RenderableType:
+    """Means over seeds, below them half the width of their 95 % intervals."""
+    done, found = len(runs.finished), runs.summary
+    table = _results(f"{runs.manifest['name']}, mean of {done} seeds ± half its 95% interval")
+    rows = found[(found.split == "test") & (found.scope == "global")]
+    shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
+    for title in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for model in MODELS:
+        own = rows[rows.model == model].set_index("metric")
+        if len(own):
+            half = own["high"] - own["mean"]
+            table.add_row(
+                MODELS[model], *(f"{own['mean'][n]:.4f}" if n in own.index else "" for n in shown)
+            )
+            table.add_row("", *(f"±{half[n]:.4f}" if n in own.index else "" for n in shown))
+    lines: list[RenderableType] = [table] if shown else []
+    if privacy := runs.manifest.get("privacy"):
+        lines += [Text(sentence) for sentence in privacy["sentences"][:1]]
+    lines.append(
+        f"{done} of {len(runs.seeds)} seeds finished, {runs.manifest.get('seconds', 0.0):.1f} s"
+    )
+    lines.append(Text(f"run folder  {runs.path}", overflow="fold"))
+    lines.append(Text(f"report      {runs.report}", overflow="fold"))
+    return Group(*lines)
+
+
+def comparison_tables(found: Comparison) -> Iterator[Table]:
+    """Results of the runs, their differences from the first one, and the settings that differ."""
+    shown = [n for n in MEASURES if n in found.table and found.table[n].notna().any()]
+    results = _plain_table("", "run", *(MEASURES[n] for n in shown), "epsilon", "seconds")
+    for row in found.table.to_dict("records"):
+        cells = [_with_half(row[n], row[f"{n}_high"] - row[n]) for n in shown]
+        spent = "none" if math.isnan(row["epsilon"]) else f"{row['epsilon']:.3f}"
+        results.add_row(escape(row["run"]), *cells, spent, f"{row['seconds']:.1f}")
+    yield results
+    title = f"difference from {found.runs[0]}, with its 95% interval"
+    table = _plain_table(title, "run", "measure", "difference", "at least", "at most", "interval")
+    for row in found.differences.to_dict("records"):
+        values = [
+            "–" if math.isnan(row[k]) else f"{row[k]:+.4f}" for k in ("difference", "low", "high")
+        ]
+        table.add_row(escape(row["run"]), MEASURES[row["metric"]], *values, row["how"])
+    yield table
+    if len(found.settings):
+        table = _plain_table("settings that differ", *map(str, found.settings.columns))
+        for cells in found.settings.to_numpy().tolist():
+            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        yield table
+
+
+def _plain_table(title: str, first: str, *others: str) -> Table:
+    table = Table(
+        title=escape(title) or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column(first, overflow="fold")
+    for name in others:
+        least = max(map(len, name.split()), default=0) if title == "" else None
+        justify: Any = "left" if name in ("measure", "interval") else "right"
+        table.add_column(escape(name), justify=justify, min_width=least)
+    return table
+
+
+def _with_half(value: float, half: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4f}" if math.isnan(half) else f"{value:.4f} ±{half:.4f}"
+
+
 def plan_table(experiment: Experiment) -> Table:
     """What an experiment would do, before it runs."""
     built, config = experiment.built, experiment.config
@@ -173,6 +257,7 @@ def plan_table(experiment: Experiment) -> Table:
         f"{int(built.workload.training.num_steps.max())} steps a round",
         "strategy": config.strategy.name,
         "rounds": str(config.rounds),
+        "seeds": ", ".join(map(str, config.seeds or [config.seed])),
         "engine": config.engine.name,
     }
     if built.plans is not None:

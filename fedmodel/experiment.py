@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +20,7 @@ from fedmodel import references
 from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build, resolved_paths
 from fedmodel.config import Config, Source, read_config
+from fedmodel.data.records import Records
 from fedmodel.data.saved import Reading
 from fedmodel.deciding import decide
 from fedmodel.errors import FedmodelError
@@ -33,14 +34,14 @@ from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.history import charge_again, check_history
-from fedmodel.runs.manifest import fingerprint, make_manifest, start_model
+from fedmodel.runs.manifest import changed_versions, fingerprint, make_manifest, start_model
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
 from fedmodel.runs.spending import Spending
 from fedmodel.stopping import Stopping, better, measured
 from fedmodel.types import Counts, Split
 
-__all__ = ["Experiment", "Round", "share_asked"]
+__all__ = ["Experiment", "Round", "saved_form", "share_asked"]
 
 
 class Round:
@@ -70,6 +71,7 @@ class Experiment:
     def __init__(self, config: Config, source: Source, raw: Mapping[str, Any]) -> None:
         self.config, self.source, self.raw = config, source, dict(raw)
         self.folder: RunFolder | None = None
+        self.records: Callable[[], Records] | None = None  # where several experiments share them
         self.stop = False  # set from outside: the run ends after the round in progress
         self.say: Callable[[str], None] = lambda line: None
 
@@ -106,7 +108,7 @@ class Experiment:
     @cached_property
     def built(self) -> Built:
         """Data, model, strategy and plans; loads the data."""
-        return build(self.config, self.source)
+        return build(self.config, self.source, self.records)
 
     @property
     def name(self) -> str:
@@ -124,17 +126,23 @@ class Experiment:
             raise FedmodelError("this experiment has not run yet", fix="Iterate over `.rounds()`.")
         return Run(self.folder.path)
 
-    def rounds(self, out: Path | str | None = None) -> Iterator[Round]:
+    def rounds(self, out: Path | str | None = None) -> Generator[Round, None, None]:
         """Run, round by round; leaving the loop ends the run with what is finished.
 
         Raises:
-            FedmodelError: `out` is not empty; RunFailed: a round could not be finished.
+            FedmodelError: `out` is not empty, or there are several seeds; RunFailed: a round could
+                not be finished.
         """
+        if self.config.seeds is not None:
+            raise FedmodelError(
+                "this experiment has several seeds, so it is several runs",
+                where=self.source.where("seeds"),
+                fix="`fedmodel.run` runs them all; `.changed({'seeds': None, 'seed': 1})` is one.",
+            )
         built = self.built
-        path = Path(out) if out is not None else self._default_folder()
+        path = Path(out) if out is not None else self.default_folder()
         folder = RunFolder.create(path)
-        components = resolved_paths(self.raw, self.components)
-        raw = bring_along(components, base=self.source.base, folder=path)
+        raw = {**saved_form(self, path), "seed": self.config.seed}
         if self.config.model.init is not None:
             folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
             raw["model"] = {**raw["model"], "init": "init.safetensors"}
@@ -142,7 +150,7 @@ class Experiment:
             reading = Reading(built.data.encoder, built.data.classes)
             folder.write("encoder.json", reading.to_json())
             raw["data"] = {**raw["data"], "encoder": "encoder.json"}
-        folder.write("config.toml", tomli_w.dumps(_plain({**raw, "seed": self.config.seed})))
+        folder.write("config.toml", tomli_w.dumps(raw))
         manifest = make_manifest(
             seed=self.config.seed,
             engine=self.config.engine.name,
@@ -158,15 +166,17 @@ class Experiment:
         yield from self._go(folder, State(0, built.model.initial))
 
     @classmethod
-    def resume(cls, path: Path | str) -> tuple[Experiment, Iterator[Round]]:
+    def resume(cls, path: Path | str) -> tuple[Experiment, Generator[Round, None, None]]:
         """An interrupted run, and the rounds that are left of it.
 
         Raises:
-            FedmodelError: no run there, the data changed, or a private run whose state is lost.
+            FedmodelError: no run there, the data or the version changed, or a private run whose
+                state is lost.
         """
         folder = RunFolder.open(Path(path))
-        experiment = cls.read(folder.path / "config.toml")
         manifest = folder.manifest
+        changes = changed_versions(manifest, where=folder.path) if not manifest["finished"] else []
+        experiment = cls.read(folder.path / "config.toml")
         if fingerprint(experiment.built.data) != manifest["data_fingerprint"]:
             raise FedmodelError(
                 "the data is not what this run was started with",
@@ -180,6 +190,9 @@ class Experiment:
             state = State(0, experiment.built.model.initial)
         if not manifest["finished"]:
             folder.forget_beyond(state.number)
+        if changes:
+            manifest["notes"] += changes
+            folder.write_manifest(manifest)
         if not manifest["finished"] and experiment.config.evaluation.noise == "secure":
             # the evaluation that was cut off may have left the clients, and is drawn anew
             manifest["repeated_evaluations"] = manifest.get("repeated_evaluations", 0) + 1
@@ -196,10 +209,11 @@ class Experiment:
             folder.write_begun(state.number, [])
         return experiment, experiment._go(folder, state)
 
-    def _default_folder(self) -> Path:
+    def default_folder(self) -> Path:
+        """Where a run goes that is told no other place."""
         return Path("runs") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
-    def _go(self, folder: RunFolder, state: State) -> Iterator[Round]:
+    def _go(self, folder: RunFolder, state: State) -> Generator[Round, None, None]:
         self.folder, built = folder, self.built
         if folder.manifest["finished"]:
             return
@@ -385,6 +399,16 @@ class Experiment:
                 parts.append(self._rows(counted, number=number, model="non_private"))
         if parts:
             folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
+
+
+def saved_form(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """An experiment as the run folder keeps it: with absolute paths, its plug-ins brought along."""
+    raw = resolved_paths(experiment.raw, experiment.components)
+    for table, key in (("model", "init"), ("data", "encoder")):
+        if key in raw[table]:
+            place = experiment.source.base / raw[table][key]
+            raw[table] = {**raw[table], key: str(place.absolute())}
+    return _plain(bring_along(raw, base=experiment.source.base, folder=folder))
 
 
 def share_asked(strategy: Any) -> float:

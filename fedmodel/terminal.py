@@ -9,6 +9,8 @@ import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,7 +19,7 @@ from rich.markup import escape
 
 from fedmodel.errors import FedmodelError, RunFailed, shown, user_place, what_failed
 
-__all__ = ["err", "follow", "out", "overrides", "tell", "told"]
+__all__ = ["err", "follow", "follow_seeds", "out", "overrides", "tell", "told"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -43,36 +45,72 @@ def overrides(pairs: list[str] | None) -> dict[str, Any]:
 
 def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
     """Show a run's progress, end it cleanly on Ctrl-C, and print where everything is."""
-    from fedmodel.display import Progress, summary
+    from fedmodel.display import summary
 
+    _watch(experiment, start)
+    out.print(summary(experiment.run))
+    _conclude(experiment.run)
+
+
+def follow_seeds(repetition: Any) -> None:
+    """Show the progress of one run after the other, then what they come to together."""
+    from fedmodel.display import seeds_summary
+
+    told: set[str] = set()
+    try:
+        for seed, experiment, left in repetition.left():
+            out.print(f"[bold]seed {seed}[/]")
+            _watch(experiment, partial(iter, left), whole=repetition.path, told=told)
+    finally:
+        runs = repetition.finish()
+    out.print(seeds_summary(runs))
+    _conclude(runs)
+
+
+def _watch(
+    experiment: Any,
+    start: Callable[[], Iterator[Any]],
+    *,
+    whole: Path | None = None,
+    told: set[str] | None = None,
+) -> None:
+    """One run; `whole` is the folder to go on with, if not the run's own, `told` the notes known."""
+    from fedmodel.display import Progress
+
+    told = set() if told is None else told
     with Progress(out, experiment) as progress, _interruptible(experiment):
         for note in experiment.built.notes:
-            lines = textwrap.fill(f"note: {note}", out.width - 2, subsequent_indent="  ")
-            progress.say(f"[yellow]note:[/]{escape(lines[len('note:') :])}")
+            if note not in told:
+                lines = textwrap.fill(f"note: {note}", out.width - 2, subsequent_indent="  ")
+                progress.say(f"[yellow]note:[/]{escape(lines[len('note:') :])}")
+        told.update(experiment.built.notes)
         experiment.say = lambda line: progress.say(escape(line))
         try:
             for finished in start():
                 progress.advance(finished)
         except BaseException as error:
-            _say_what_is_kept(experiment, progress.say)
+            _say_what_is_kept(experiment, progress.say, whole)
             if isinstance(error, FedmodelError):  # raised where nobody knows the file
                 error.where = experiment.source.place(error.where)
             if isinstance(error, KeyboardInterrupt):
                 err.print("stopped at once", style="yellow")
                 raise typer.Exit(1) from None
             raise
-    finished_run = experiment.run
-    out.print(summary(finished_run))
-    if not finished_run.manifest["finished"]:
-        err.print(f"stopped early; go on with: fedmodel resume {escape(str(finished_run.path))}")
+
+
+def _conclude(run: Any) -> None:
+    if not run.manifest["finished"]:
+        err.print(f"stopped early; go on with: fedmodel resume {escape(str(run.path))}")
         raise typer.Exit(1)
 
 
-def _say_what_is_kept(experiment: Any, say: Callable[[str], None]) -> None:
+def _say_what_is_kept(experiment: Any, say: Callable[[str], None], whole: Path | None) -> None:
     folder = experiment.folder
-    if folder is None or not folder.entries():
+    if folder is None or (whole is None and not folder.entries()):
         return
-    say(f"what was finished is kept; go on with: fedmodel resume {escape(str(folder.path))}")
+    say(
+        f"what was finished is kept; go on with: fedmodel resume {escape(str(whole or folder.path))}"
+    )
     if (folder.path / "plugins").is_dir():
         say(f"it takes your code from the copy in {escape(str(folder.path / 'plugins'))}")
 

@@ -56,8 +56,9 @@ def show(
     `fedmodel show data CONFIG`: CONFIG is an experiment file (.toml). Sizes, and skew of labels, groups
     and features, before anything is trained; the page has the charts.
     """
-    from fedmodel.display import data_card, summary
+    from fedmodel.display import data_card, seeds_summary, summary
     from fedmodel.runs.run import load
+    from fedmodel.runs.seeds import SeedRuns
 
     if str(run) == "data" and name is not None and name.endswith(".toml"):
         _show_clients(Path(name), set_, out_)
@@ -69,7 +70,8 @@ def show(
             fix="Use it with `fedmodel show data CONFIG`, where CONFIG is an experiment file (.toml).",
         )
     if name is None:
-        out.print(summary(load(run)))
+        found = load(run)
+        out.print(seeds_summary(found) if isinstance(found, SeedRuns) else summary(found))
     elif str(run) == "data":
         out.print(data_card(name))
     else:

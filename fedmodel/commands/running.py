@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fedmodel.commands.options import HIDDEN, RUN, Engine, Set
-from fedmodel.terminal import err, follow, out, overrides
+from fedmodel.terminal import err, follow, follow_seeds, out, overrides
 
 __all__ = ["resume", "run", "validate"]
 
@@ -47,30 +47,40 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run an experiment and write its tables, model and report.
+    """Run an experiment and write its tables, model and report; with `seeds`, once with each.
 
     CONFIG is the experiment file (.toml).
     """
     from fedmodel.config import changes_of
     from fedmodel.experiment import Experiment
+    from fedmodel.seeds import Repetition
 
     changes = changes_of(overrides(set_), engine=engine, seed=seed)
     experiment = Experiment.read(config, changes)
-    follow(experiment, lambda: experiment.rounds(out_))
+    if experiment.config.seeds is not None:
+        follow_seeds(Repetition.begin(experiment, out_))
+    else:
+        follow(experiment, lambda: experiment.rounds(out_))
 
 
 def resume(run: Annotated[Path, RUN]) -> None:
     """Go on with an interrupted run, as if nothing had happened.
 
-    RUN is the folder that `fedmodel run` printed.
+    RUN is the folder that `fedmodel run` printed. Of several seeds, finished runs stay as they are.
     """
     from fedmodel.experiment import Experiment
     from fedmodel.runs.run import load
+    from fedmodel.runs.seeds import SeedRuns
+    from fedmodel.seeds import Repetition
 
-    if load(run).manifest["finished"]:
+    begun = load(run)
+    if begun.manifest["finished"]:
         err.print("this run is finished: no round is left", style="yellow")
-    experiment, left = Experiment.resume(run)
-    follow(experiment, lambda: left)
+    if isinstance(begun, SeedRuns):
+        follow_seeds(Repetition.resume(run))
+    else:
+        experiment, left = Experiment.resume(run)
+        follow(experiment, lambda: left)
 
 
 def validate(

@@ -20,6 +20,7 @@ __all__ = [
     "heat",
     "histogram",
     "lines",
+    "ribbons",
     "specification",
     "stack",
     "threads",
@@ -80,6 +81,27 @@ def lines(
             .encode(x=style.round_axis(), y=look["y"], tooltip=look["tooltip"])
         )
     return _finish(alt.layer(*layers), height=250)
+
+
+def ribbons(frame: DataFrame, *, series: Sequence[str], kind: Kind, title: str) -> Drawn:
+    """Values by round, one line a series, each in the band of its interval.
+
+    `frame` has the columns round, series, value, low, high.
+    """
+    colour = style.colour(series, legend=True)
+    base = alt.Chart(style.rows(frame, kind, columns=["value", "low", "high"])).encode(
+        x=style.round_axis()
+    )
+    tooltip = style.line_tip(kind, title)
+    tooltip += [style.tip("low", kind, "at least"), style.tip("high", kind, "at most")]
+    band = base.mark_area(opacity=0.2, tooltip=False).encode(
+        y=style.value_axis(kind, field="low"), y2="high", color=colour
+    )
+    line = base.mark_line().encode(y=style.value_axis(kind), color=colour)
+    points = base.mark_point(size=160, filled=True, opacity=0).encode(
+        y=style.value_axis(kind), tooltip=tooltip
+    )
+    return _finish(alt.layer(band, line, points), height=250)
 
 
 def threads(frame: DataFrame, *, kind: Kind, title: str, heading: str) -> Drawn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -35,7 +35,7 @@ def finish(
     metrics = folder.metrics_so_far()
     epsilon, figures = spending.table(built.data.clients)
     entries = folder.entries()
-    clients = _clients(built, entries, metrics, figures)
+    clients = _clients(built, entries, metrics, figures, spending.steps)
     folder.write_table("metrics.parquet", metrics)
     folder.write_table("clients.parquet", clients)
     folder.write_table("epsilon.parquet", epsilon)
@@ -150,6 +150,7 @@ def _clients(
     entries: list[dict[str, Any]],
     metrics: pd.DataFrame,
     figures: list[Figure],
+    steps: Sequence[int],
 ) -> pd.DataFrame:
     """One row a client."""
     data, plans = built.data, built.plans
@@ -173,6 +174,7 @@ def _clients(
     if plans is not None:
         columns["sample_rate"] = plans.sample_rate.tolist()
         columns["noise_multiplier"] = plans.noise_multiplier.tolist()
+        columns["steps"] = list(steps)  # with noise, charged
         columns["epsilon"] = [figure.epsilon for figure in figures]
         columns["delta"] = plans.budget.delta
         columns["accountant"] = [figure.accountant for figure in figures]

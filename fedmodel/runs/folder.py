@@ -15,9 +15,10 @@ from torch import Tensor
 
 from fedmodel.errors import FedmodelError
 from fedmodel.rounds import Finished, State
+from fedmodel.runs.manifest import read_manifest
 from fedmodel.runs.states import SavedStates, whole
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_table"]
 
 METRIC_COLUMNS = ("round", "split", "model", "scope", "key", "metric", "value")
 
@@ -41,21 +42,26 @@ class RunFolder:
         Raises:
             FedmodelError: something is in it already.
         """
+        cls.check_empty(path)
+        (path / "state").mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @staticmethod
+    def check_empty(path: Path) -> None:
+        """Refuse a place where something is."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FedmodelError(
                 f"{path} is not empty",
                 where="--out",
                 fix="Give a new folder, or go on with what is there: `fedmodel resume`.",
             )
-        (path / "state").mkdir(parents=True, exist_ok=True)
-        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The folder of a run that was started before.
 
         Raises:
-            FedmodelError: there is no run in it.
+            FedmodelError: there is no run in it, several, or one of a version we cannot read.
         """
         for name in ("config.toml", "manifest.json"):
             if not (path / name).is_file():
@@ -63,11 +69,16 @@ class RunFolder:
                     f"{path} holds no run: {name} is missing",
                     fix="Give the folder that `fedmodel run` printed.",
                 )
+        if runs := read_manifest(path / "manifest.json").get("runs"):
+            raise FedmodelError(
+                f"{path} holds the runs of several seeds, and this takes one",
+                fix=f"Give one of them, e.g. {path / next(iter(runs.values()))}.",
+            )
         return cls(path)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        return json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        return read_manifest(self.path / "manifest.json")
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self.write("manifest.json", json.dumps(manifest, indent=2, default=str) + "\n")
@@ -167,7 +178,7 @@ class RunFolder:
     def metrics(self) -> pd.DataFrame:
         """The metrics of the run; while it is under way, of its finished rounds."""
         whole = self.path / "metrics.parquet"
-        return pd.read_parquet(whole) if whole.is_file() else self.metrics_so_far()
+        return read_table(whole) if whole.is_file() else self.metrics_so_far()
 
     def metrics_so_far(self) -> pd.DataFrame:
         """The metrics of all finished rounds, and of the references."""
@@ -176,7 +187,7 @@ class RunFolder:
             files += self.path.glob(f"state/{extra}.parquet")
         if not files:
             return pd.DataFrame({column: [] for column in METRIC_COLUMNS})
-        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        return pd.concat([read_table(file) for file in files], ignore_index=True)
 
     def forget_beyond(self, number: int) -> None:
         """Drop what a crash left of later rounds; of round 0 too if none came after it: it is repeated."""
@@ -187,6 +198,23 @@ class RunFolder:
         self.states.forget_beyond(number)
         kept = [json.dumps(entry) for entry in self.entries() if entry["round"] <= number]
         self.write("rounds.jsonl", "".join(line + "\n" for line in kept))
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A table of a run.
+
+    Raises:
+        FedmodelError: it is damaged.
+    """
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise FedmodelError(
+            f"this table cannot be read: {str(error).splitlines()[0]}",
+            where=str(file),
+            fix="It is damaged, or of another version; `fedmodel run` with the folder's config.toml "
+            "makes the run anew.",
+        ) from None
 
 
 def _entry(finished: Finished, extra: Mapping[str, Any]) -> dict[str, Any]:

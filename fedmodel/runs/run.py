@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fedmodel.runs.folder import RunFolder
+from fedmodel.runs.folder import RunFolder, read_table
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from fedmodel.runs.seeds import SeedRuns
 
 __all__ = ["Run", "load"]
 
@@ -28,6 +31,16 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """Versions, seed, data fingerprint, git state, hardware, notes."""
         return self.folder.manifest
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The experiment as it was run, as the TOML has it."""
+        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+
+    @property
+    def partition(self) -> str:
+        """The name of its partitioner."""
+        return self.config.get("partition", {"name": "natural"})["name"]
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -112,16 +125,18 @@ class Run:
 
     def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
         file = self.path / f"{name}.parquet"
-        return pd.read_parquet(file) if file.is_file() else pd.DataFrame({c: [] for c in columns})
+        return read_table(file) if file.is_file() else pd.DataFrame({c: [] for c in columns})
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
 
-def load(folder: Path | str) -> Run:
-    """The run in a folder.
+def load(folder: Path | str) -> Run | SeedRuns:
+    """The run in a folder, or the runs of several seeds.
 
     Raises:
         FedmodelError: there is none.
     """
-    return Run(folder)
+    from fedmodel.runs.seeds import SeedRuns, holds_several
+
+    return SeedRuns(folder) if holds_several(Path(folder)) else Run(folder)

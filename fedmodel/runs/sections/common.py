@@ -11,7 +11,17 @@ from fedmodel.runs import charts
 from fedmodel.runs.page import Figure
 from fedmodel.runs.words import MODELS, metric, write
 
-__all__ = ["FEW", "MANY", "course", "flat", "model_name", "quantiles", "spread", "thinned"]
+__all__ = [
+    "FEW",
+    "MANY",
+    "course",
+    "flat",
+    "model_name",
+    "quantiles",
+    "spread",
+    "thinned",
+    "within",
+]
 
 FEW = 40  # up to here each client is drawn by name
 MANY = 100  # above, charts show quantiles instead of one line a client
@@ -36,6 +46,13 @@ def quantiles(frame: DataFrame) -> DataFrame:
     shares = np.array([0.0, 0.1, 0.5, 0.9, 1.0])
     table = by_round.quantile(shares, interpolation="nearest").unstack()
     return table.set_axis(["lowest", "low", "median", "high", "highest"], axis=1).reset_index()
+
+
+def within(frame: DataFrame, name: str) -> DataFrame:
+    """Bounds to draw: a share is not below 0 or above 1, which a t-interval does not know."""
+    if metric(name).kind not in ("percent", "points"):
+        return frame
+    return frame.assign(low=frame.low.clip(0, 1), high=frame.high.clip(0, 1))
 
 
 def course(
