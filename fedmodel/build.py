@@ -23,7 +23,7 @@ from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
-from fedmodel.planning import plan_evaluation, plan_training, protect_sums
+from fedmodel.planning import plan_encoding, plan_evaluation, plan_training, protect_sums
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
@@ -101,6 +101,7 @@ def _build(config: Config, source: Source) -> Built:
         test=config.data.test,
         validation=config.data.validation,
         seed=config.seed,
+        release=plan_encoding(config),
     )
     dishonest = _dishonest(config, clean)
     data = _poisoned(bound.attack, clean, dishonest, config.seed)
@@ -330,6 +331,11 @@ def _slower_kernel(work: Workload) -> list[str]:
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:
     notes = [*(plans.warnings if plans else ()), *data.card.notes]
+    if drowned := getattr(data.encoder, "drowned", ()):
+        notes.append(
+            f"{len(drowned)} numeric columns keep their public limits, as noise drowned what clients "
+            f"told of their scale: {', '.join(drowned[:5])}{', ...' if len(drowned) > 5 else ''}."
+        )
     if not hasattr(strategy, "state"):
         notes.append(
             f"The state of {type(strategy).__name__} is saved as best effort: what it keeps outside "

@@ -13,10 +13,11 @@ from fedmodel.errors import FedmodelError
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.counts import CountNoise, count_noise
+from fedmodel.privacy.encoding import EncodingNoise, encoding_noise
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData
 
-__all__ = ["plan_evaluation", "plan_training", "protect_sums"]
+__all__ = ["plan_encoding", "plan_evaluation", "plan_training", "protect_sums"]
 
 
 def plan_training(
@@ -46,8 +47,17 @@ def plan_training(
         budget = _budget(config)
         return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
     budget, privacy = _budget(config, targets), config.privacy
+    limit = None if budget.epsilon is None or targets is None else float(targets.min())
+    encoding = plan_encoding(config, limit=limit)
     try:
-        plans = plan(budget, sizes=sizes, batch_size=batch_size, targets=targets, **amount)
+        plans = plan(
+            budget,
+            sizes=sizes,
+            batch_size=batch_size,
+            targets=targets,
+            released=encoding.history if encoding else (),
+            **amount,
+        )
     except FedmodelError as error:
         error.where = (
             error.where or f"[privacy] epsilon{'_column' if privacy.epsilon_column else ''}"
@@ -80,6 +90,21 @@ def _budget(config: Config, targets: np.ndarray | None = None) -> Budget:
         noise=privacy.noise,
         unit=privacy.unit,
         mode=privacy.mode,
+    )
+
+
+def plan_encoding(config: Config, *, limit: float | None = None) -> EncodingNoise | None:
+    """The noise on the sums that scale features; `limit` is the smallest of the clients' own epsilons."""
+    privacy = config.privacy
+    if privacy is None or privacy.encoding_epsilon is None:
+        return None
+    one = None if isinstance(privacy.epsilon, Targets) else privacy.epsilon
+    return encoding_noise(
+        epsilon=privacy.encoding_epsilon,
+        limit=one if limit is None else limit,
+        delta=privacy.delta,
+        accountant=privacy.accountant,
+        seed=config.seed,
     )
 
 

@@ -14,6 +14,7 @@ from fedmodel.data.flower import assignment_by
 from fedmodel.data.hashing import HashedText
 from fedmodel.data.ranges import Encode
 from fedmodel.data.records import Assignment, Records
+from fedmodel.data.scales import Release
 from fedmodel.data.split import split
 from fedmodel.errors import FedmodelError
 from fedmodel.types import SPLITS, FederatedData
@@ -33,6 +34,7 @@ def federate(
     test: float = 0.2,
     validation: float = 0.0,
     seed: int,
+    release: Release | None = None,
 ) -> FederatedData:
     """Split each client's records, encode them, and lay them out client by client.
 
@@ -40,7 +42,7 @@ def federate(
 
     1. `split` holds out test and validation records of each client, or the split column does.
     2. `encode` says what is fitted on the training records (`fedmodel.data.encode`); texts are
-       hashed, whatever it says.
+       hashed, whatever it says. `release` noises the sums of "private".
     3. Rows are ordered by client, then train, validation, test, then as they were.
 
     Raises:
@@ -64,12 +66,23 @@ def federate(
             raise FedmodelError(
                 "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
             )
+        if encode == "private":
+            raise FedmodelError(
+                'encode = "private" has no effect on texts',
+                where="[data] encode",
+                fix="Leave it out, and `encoding_epsilon` too: texts are hashed, nothing is fitted.",
+            )
         encoder = HashedText(max_tokens=records.max_tokens, buckets=records.buckets)
         x = encoder.transform(records.text)
     else:
         assert records.features is not None
         encoder, outside = fit_encoder(
-            records, assignment, training=parts == 0, encode=encode, ranges=ranges
+            records,
+            assignment,
+            training=parts == 0,
+            encode=encode,
+            ranges=ranges,
+            release=release,
         )
         x, names = encoder.transform(records.features, assignment.client), encoder.names
     levels = [records.sensitive[name].cat.codes.to_numpy() for name in records.attributes]

@@ -119,7 +119,8 @@ class Spending:
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
         noise = float(self.plans.noise_multiplier[client]) / sensitivity(self.plans.budget)
-        return [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
+        training = [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
+        return [*self.plans.released, *training]
 
     def _of(self, pairs: Sequence[tuple[int, int]], accountant: str) -> list[Figure]:
         """The figure of each client after so many steps."""
