@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fedmodel.commands import auditing, looking, planning, running
+from fedmodel.commands import auditing, composing, looking, planning, running
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, tell, told
 
@@ -29,6 +29,7 @@ app.command()(auditing.audit)
 
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 privacy.command("plan")(planning.privacy_plan)
+privacy.command("total")(composing.privacy_total)
 app.add_typer(privacy)
 
 

@@ -42,7 +42,7 @@ class Open(Section):
 class Data(Open):
     """[data]: the data set, how it is encoded and split."""
 
-    encode: Literal["pooled", "client", "public", "private", "none"] = "pooled"
+    encode: Literal["pooled", "client", "private", "public", "none"] = "pooled"
     test: Share = 0.2
     validation: Share = 0.0
     ranges: dict[str, list[Any]] = {}

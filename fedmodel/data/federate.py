@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from fedmodel.data.encode import fit_encoder
@@ -99,8 +101,24 @@ def federate(
         card=records.card,
         outside=outside,
         vocabulary=records.buckets if records.text is not None else 0,
+        origin=_hash(*_told(records), *assignment.names, assignment.client.tobytes()),
+        parts=_hash(parts.astype(np.int8).tobytes()),
         encoder=encoder,
     )
+
+
+def _told(records: Records) -> Iterator[bytes]:
+    """What the records say: features or texts, labels, sensitive attributes."""
+    for part in (records.features, records.text, records.label, records.sensitive):
+        if part is not None and len(part):
+            yield pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes()
+
+
+def _hash(*parts: bytes | str) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode() + b"\0" if isinstance(part, str) else part)
+    return digest.hexdigest()
 
 
 def _check(records: Records, assignment: Assignment) -> None:

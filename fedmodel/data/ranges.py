@@ -13,7 +13,7 @@ from fedmodel.errors import FedmodelError, nearest
 
 __all__ = ["Encode", "are_categories", "public_ranges"]
 
-Encode = Literal["pooled", "client", "public", "private", "none"]
+Encode = Literal["pooled", "client", "private", "public", "none"]
 
 
 def public_ranges(

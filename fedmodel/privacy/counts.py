@@ -10,8 +10,8 @@ import torch
 
 from fedmodel.privacy.accounting import Figure, epsilon_of_history
 from fedmodel.privacy.calibration import noise_for
-from fedmodel.privacy.statement import NOISE, count, finite
 from fedmodel.privacy.updates import noise_rows
+from fedmodel.privacy.wording import NOISE, count, finite
 from fedmodel.types import Counts, Split
 
 __all__ = ["CountNoise", "count_noise", "evaluation_statement"]

@@ -30,6 +30,8 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
         "seed": seed,
         "engine": engine,
         "data_fingerprint": fingerprint(data),
+        "records_fingerprint": data.origin,
+        "split_fingerprint": data.parts,
         "git": _git(base),
         "hardware": {
             "platform": platform.platform(),
