@@ -128,6 +128,14 @@ def evaluation_statement(
             "not leave it. This holds against the server as well.",
             f"At delta = {release.delta:g}, {count(evaluations, 'evaluation')} spent epsilon = "
             f"{amount}, by {spent.accountant.upper()}.",
+            *(
+                [
+                    f"That is more than the epsilon = {target:g} that was planned: evaluations that were "
+                    "cut off are drawn anew, and both count."
+                ]
+                if target is not None and spent.epsilon > target
+                else []
+            ),
             NOISE[release.noise],
         ],
     }

@@ -17,7 +17,7 @@ from fedmodel.runs.folder import RunFolder
 __all__ = ["Total", "total"]
 
 SAME = {
-    "records_fingerprint": "records, or other clients that hold them",
+    "records_fingerprint": "records, or in the clients that hold them",
     "unit": "unit of privacy",
     "neighbours": "relation of neighbours",
 }
@@ -119,7 +119,7 @@ def _check_same(runs: Sequence[dict[str, Any]], *, where: str) -> None:
         for key, what in SAME.items():
             if run[key] != runs[0][key]:
                 raise FedmodelError(
-                    f"{runs[0]['name']} and {run['name']} have another {what}",
+                    f"{runs[0]['name']} and {run['name']} differ in their {what}",
                     where=where,
                     fix="Add up runs on the same data and partition (with its seed) that protect the same.",
                 )
