@@ -17,7 +17,13 @@ from fedmodel.privacy.encoding import EncodingNoise, encoding_noise
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData
 
-__all__ = ["plan_encoding", "plan_evaluation", "plan_training", "protect_sums"]
+__all__ = [
+    "plan_encoding",
+    "plan_evaluation",
+    "plan_training",
+    "planned_evaluations",
+    "protect_sums",
+]
 
 
 def plan_training(
@@ -118,14 +124,18 @@ def plan_evaluation(config: Config) -> CountNoise | None:
             epsilon=evaluation.epsilon,
             noise_multiplier=evaluation.noise_multiplier,
             delta=evaluation.delta or 1e-5,
-            evaluations=1
-            + -(-config.rounds // evaluation.every),  # round 0, and the last one always
+            evaluations=planned_evaluations(config),
             seed=config.seed,
             noise=evaluation.noise or "seeded",
         )
     except FedmodelError as error:
         error.where = error.where or "[evaluation] epsilon"
         raise
+
+
+def planned_evaluations(config: Config) -> int:
+    """How often a run evaluates: after every so many rounds, before the first and after the last."""
+    return 1 + -(-config.rounds // config.evaluation.every)
 
 
 def protect_sums(strategy: Strategy, config: Config) -> float:
