@@ -30,7 +30,13 @@ from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_fail
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.drawing import initial_draws
 from fedmodel.models.start import put_in, read_parameters
-from fedmodel.planning import plan_evaluation, plan_severity, plan_training, protect_sums
+from fedmodel.planning import (
+    plan_encoding,
+    plan_evaluation,
+    plan_severity,
+    plan_training,
+    protect_sums,
+)
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
@@ -153,6 +159,7 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         reading=reading,
         only_test=config.rounds == 0 and "test" not in config.data.model_fields_set,
         seed=config.seed,
+        release=plan_encoding(config),
     )
     check_threshold(config, clean)
     check_stop(config, clean)
@@ -411,6 +418,11 @@ def _slower_kernel(work: Workload) -> list[str]:
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:
     notes = [*(plans.warnings if plans else ()), *data.card.notes]
+    if drowned := getattr(data.encoder, "drowned", ()):
+        notes.append(
+            f"{len(drowned)} numeric columns keep their public limits, as noise drowned what clients "
+            f"told of their scale: {', '.join(drowned[:5])}{', ...' if len(drowned) > 5 else ''}."
+        )
     if not hasattr(strategy, "state"):
         notes.append(
             f"The state of {type(strategy).__name__} is saved as best effort: what it keeps outside "

@@ -10,6 +10,7 @@ import typer
 from fedmodel.commands import (
     auditing,
     comparing,
+    composing,
     diagnosing,
     evaluating,
     looking,
@@ -47,6 +48,7 @@ app.command()(diagnosing.doctor)
 
 privacy = typer.Typer(name="privacy", help="What differential privacy costs.", no_args_is_help=True)
 privacy.command("plan")(planning.privacy_plan)
+privacy.command("total")(composing.privacy_total)
 app.add_typer(privacy)
 
 

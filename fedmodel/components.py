@@ -157,6 +157,7 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             where=source.where("evaluation", "references", references.index("non_private")),
             fix="Drop it from `references`.",
         )
+    _check_encoding(config, source)
     _check_evaluation(config, source)
     if config.engine.address and config.engine.name != "ray":
         raise FedmodelError(
@@ -186,6 +187,42 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"{config.strategy.name} brings a round loop of its own (`start`)",
             where=source.where("strategy", "name"),
             fix="Run it with fedmodel.run_app(server_app, client_app, ...).",
+        )
+
+
+def _check_encoding(config: Config, source: Source) -> None:
+    """Noised scales need a budget, and noise that a resumed run draws again."""
+    privacy, private = config.privacy, config.data.encode == "private"
+    given = privacy is not None and privacy.encoding_epsilon is not None
+    if given and not private:
+        raise FedmodelError(
+            "`encoding_epsilon` has no effect: the scales of features are not noised",
+            where=source.where("privacy", "encoding_epsilon"),
+            fix='Use [data] encode = "private", or drop it.',
+        )
+    if not private:
+        return
+    where = source.where("data", "encode")
+    if privacy is None or privacy.unit == "client":
+        raise FedmodelError(
+            'encode = "private" has no budget to be charged to: there is no [privacy]'
+            if privacy is None
+            else 'encode = "private" noises what single records change, and unit = "client" protects '
+            "all records of a client",
+            where=where,
+            fix='Use encode = "public", which reads no record.',
+        )
+    if privacy.encoding_epsilon is None:
+        raise FedmodelError(
+            'encode = "private" does not say what it may cost',
+            where=where,
+            fix="Add to [privacy] a part of the budget, e.g. encoding_epsilon = 0.3.",
+        )
+    if privacy.noise == "secure":
+        raise FedmodelError(
+            'encode = "private" is drawn whenever the data is read, which secure noise would not repeat',
+            where=source.where("privacy", "noise"),
+            fix='Use encode = "public", or noise = "seeded".',
         )
 
 

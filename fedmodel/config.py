@@ -43,7 +43,7 @@ class Open(Section):
 class Data(Open):
     """[data]: the data set, how it is encoded and split."""
 
-    encode: Literal["pooled", "client", "public", "none"] = "pooled"
+    encode: Literal["pooled", "client", "private", "public", "none"] = "pooled"
     test: Share = 0.2
     validation: Share = 0.0
     ranges: dict[str, list[Any]] = {}
@@ -106,6 +106,7 @@ class Privacy(Section):
     participations: Annotated[int, Field(ge=1)] | None = None
     accountant: Literal["prv", "rdp", "gdp"] = "prv"
     noise: Literal["seeded", "secure"] = "seeded"
+    encoding_epsilon: Positive | None = None  # what [data] encode = "private" alone may cost
 
 
 class SecureAggregation(Section):

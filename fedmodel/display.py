@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fedmodel.runs.preview import Preview
     from fedmodel.runs.run import Run
     from fedmodel.runs.seeds import SeedRuns
+    from fedmodel.runs.totals import Total
 
 __all__ = [
     "Progress",
@@ -41,6 +42,7 @@ __all__ = [
     "readiness_table",
     "seeds_summary",
     "summary",
+    "total_table",
 ]
 
 
@@ -102,6 +104,7 @@ class Progress:
         return grid
 
 
+FEW, FEW_RUNS = 8, 5  # clients that have a line each, runs that have a column each
 MODELS = {
     "global": "federated",
     "at_threshold": "at its threshold",
@@ -299,6 +302,36 @@ def _texts(frame: DataFrame, title: str) -> Table:
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def total_table(total: Total) -> Table:
+    """Epsilon of each client by run and together; of many clients the least, the median, the largest."""
+    table = Table(
+        title=f"epsilon at delta = {total.delta:g}, by {total.accountant.upper()}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    figures = total.table
+    runs = figures.columns[2:-1]
+    if len(runs) > FEW_RUNS:
+        most = figures[runs].max(axis=1)
+        figures = figures.drop(columns=runs)
+        figures.insert(2, f"most of {len(runs)} runs", most)
+    for name in figures.columns:
+        kind: Any = "left" if name in ("client", "records") else "right"
+        table.add_column(escape(name), justify=kind, overflow="fold")
+    for records, part in figures.groupby("records", sort=False):
+        if len(part) > FEW:
+            ends = part.drop(columns=["client", "records"]).quantile([0.0, 0.5, 1.0])
+            named = zip(("least", "median", "largest"), ends.itertuples(index=False), strict=True)
+            rows = [(f"{name} of {len(part):,}", str(records), *row) for name, row in named]
+        else:
+            rows = [tuple(row) for row in part.itertuples(index=False)]
+        for client, whose, *epsilons in rows:
+            table.add_row(escape(str(client)), whose, *(f"{value:.3f}" for value in epsilons))
     return table
 
 

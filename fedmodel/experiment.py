@@ -33,7 +33,7 @@ from fedmodel.grids.secure import SecureGrid
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
-from fedmodel.runs.history import charge_again, check_history
+from fedmodel.runs.history import charge_cut_off, check_history
 from fedmodel.runs.manifest import changed_versions, fingerprint, make_manifest, start_model
 from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
@@ -193,20 +193,10 @@ class Experiment:
         if changes:
             manifest["notes"] += changes
             folder.write_manifest(manifest)
-        if not manifest["finished"] and experiment.config.evaluation.noise == "secure":
-            # the evaluation that was cut off may have left the clients, and is drawn anew
-            manifest["repeated_evaluations"] = manifest.get("repeated_evaluations", 0) + 1
-            folder.write_manifest(manifest)
-        if not manifest["finished"] and (cut := folder.cut_off(state.number)):
-            assert experiment.built.plans is not None  # only private runs note what they begin
-            state = charge_again(state, cut, experiment.built.plans)
-            folder.write_state(state)
-            manifest["notes"].append(
-                f"Round {state.number + 1} was cut off after it had begun. Its noise was secure and "
-                f"is drawn anew, so {len(cut)} clients are charged for both."
+        if not manifest["finished"]:
+            state = charge_cut_off(
+                folder, state, experiment.built.plans, evaluation=experiment.config.evaluation
             )
-            folder.write_manifest(manifest)
-            folder.write_begun(state.number, [])
         return experiment, experiment._go(folder, state)
 
     def default_folder(self) -> Path:
@@ -217,7 +207,8 @@ class Experiment:
         self.folder, built = folder, self.built
         if folder.manifest["finished"]:
             return
-        spending = Spending(built.plans, built.data.num_clients)
+        repeated = folder.manifest.get("repeated_rounds", ())
+        spending = Spending(built.plans, built.data.num_clients, repeated=repeated)
         spending.restore(folder.entries(), state.clients)
         begun, before = time.perf_counter(), folder.manifest["seconds"]
         last: list[Round] = []
@@ -262,8 +253,12 @@ class Experiment:
                     retry=engine.on_failure == "retry",
                 )
             federation, plans = self.federation(grid), built.plans
-            if plans is not None and plans.budget.noise == "secure" and not spending.central:
+            if plans is not None and plans.budget.noise == "secure":
                 federation = replace(federation, begin=folder.write_begun)
+            if spending.repeated:  # these rounds are paid for, and the budget is for so many
+                federation = replace(
+                    federation, num_rounds=self.config.rounds - len(spending.repeated)
+                )
             stopping = Stopping(self.config.evaluation.stop, folder.metrics_so_far())
             for _ in rounds(federation, state, save=save) if not stopping.reason else ():
                 yield last[0]

@@ -14,10 +14,18 @@ from fedmodel.evaluation.severity import KINDS, Severity
 from fedmodel.privacy.budget import Budget, ClientPlans, plan, steps_per_round
 from fedmodel.privacy.client_level import plan_clients
 from fedmodel.privacy.counts import CountNoise, count_noise
+from fedmodel.privacy.encoding import EncodingNoise, encoding_noise
 from fedmodel.strategies.client_privacy import protect
 from fedmodel.types import FederatedData
 
-__all__ = ["plan_evaluation", "plan_severity", "plan_training", "protect_sums"]
+__all__ = [
+    "plan_encoding",
+    "plan_evaluation",
+    "plan_severity",
+    "plan_training",
+    "planned_evaluations",
+    "protect_sums",
+]
 
 
 def plan_training(
@@ -47,8 +55,17 @@ def plan_training(
         budget = _budget(config)
         return training, plan_clients(budget, num_clients=data.num_clients, sample_rate=asked)
     budget, privacy = _budget(config, targets), config.privacy
+    limit = None if budget.epsilon is None or targets is None else float(targets.min())
+    encoding = plan_encoding(config, limit=limit)
     try:
-        plans = plan(budget, sizes=sizes, batch_size=batch_size, targets=targets, **amount)
+        plans = plan(
+            budget,
+            sizes=sizes,
+            batch_size=batch_size,
+            targets=targets,
+            released=encoding.history if encoding else (),
+            **amount,
+        )
     except FedmodelError as error:
         error.where = (
             error.where or f"[privacy] epsilon{'_column' if privacy.epsilon_column else ''}"
@@ -84,6 +101,21 @@ def _budget(config: Config, targets: np.ndarray | None = None) -> Budget:
     )
 
 
+def plan_encoding(config: Config, *, limit: float | None = None) -> EncodingNoise | None:
+    """The noise on the sums that scale features; `limit` is the smallest of the clients' own epsilons."""
+    privacy = config.privacy
+    if privacy is None or privacy.encoding_epsilon is None:
+        return None
+    one = None if isinstance(privacy.epsilon, Targets) else privacy.epsilon
+    return encoding_noise(
+        epsilon=privacy.encoding_epsilon,
+        limit=one if limit is None else limit,
+        delta=privacy.delta,
+        accountant=privacy.accountant,
+        seed=config.seed,
+    )
+
+
 def plan_evaluation(config: Config) -> CountNoise | None:
     """The noise on evaluation counts, for as many evaluations as the run will make."""
     evaluation = config.evaluation
@@ -94,14 +126,18 @@ def plan_evaluation(config: Config) -> CountNoise | None:
             epsilon=evaluation.epsilon,
             noise_multiplier=evaluation.noise_multiplier,
             delta=evaluation.delta or 1e-5,
-            evaluations=1
-            + -(-config.rounds // evaluation.every),  # round 0, and the last one always
+            evaluations=planned_evaluations(config),
             seed=config.seed,
             noise=evaluation.noise or "seeded",
         )
     except FedmodelError as error:
         error.where = error.where or "[evaluation] epsilon"
         raise
+
+
+def planned_evaluations(config: Config) -> int:
+    """How often a run evaluates: after every so many rounds, before the first and after the last."""
+    return 1 + -(-config.rounds // config.evaluation.every)
 
 
 def plan_severity(config: Config, data: FederatedData) -> Severity | None:

@@ -56,6 +56,8 @@ class FederatedData:
     card: Card
     outside: tuple[str, ...] = ()  # what was fitted on records: not covered by a DP guarantee
     vocabulary: int = 0
+    origin: str = ""  # a hash of the records before encoding, and of who holds which
+    parts: str = ""  # a hash of which of them are training, validation and test records
     encoder: Any = None  # `transform` encodes further records: see fedmodel.data.encoder, .hashing
 
     @property

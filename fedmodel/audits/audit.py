@@ -121,14 +121,17 @@ def audit(experiment: Experiment, audits: Sequence[Component], *, out: Path) -> 
 def _check_mode(experiment: Experiment) -> None:
     """Audits watch updates and their gradients; what stands between them is not modelled."""
     config = experiment.config
-    if config.secure_aggregation is not None or (
-        config.privacy and config.privacy.unit == "client"
-    ):
-        where = "[privacy] unit" if config.secure_aggregation is None else "[secure_aggregation]"
+    if config.secure_aggregation is not None:
         raise FedmodelError(
-            "audits know the privacy of records, and runs without privacy: not protected clients or "
-            "sums",
-            where=where,
+            "audits attack single updates, and under secure aggregation the server sees sums only",
+            where="[secure_aggregation]",
+            fix="Audit the experiment without it: what that finds bounds what a sum can give away.",
+        )
+    if config.privacy and config.privacy.unit == "client":
+        raise FedmodelError(
+            'audits plant and tell apart single records, and unit = "client" protects whole clients: '
+            "their canaries would be clients, of which there are too few for a bound",
+            where="[privacy] unit",
             fix='Audit the experiment with unit = "record", or without [privacy].',
         )
 

@@ -125,7 +125,12 @@ def training_under(
     if setting.budget is None:
         number = np.asarray(steps_per_round(sizes, size, **amount))
         return LocalTraining(batch_size=size, num_steps=number)
-    planned = plan(setting.budget, sizes=sizes, batch_size=size, **amount)
+    plans = experiment.built.plans
+    own = (
+        plans is not None and setting.budget is plans.budget
+    )  # other budgets pay for training only
+    released = plans.released if plans and own else ()
+    planned = plan(setting.budget, sizes=sizes, batch_size=size, released=released, **amount)
     return LocalTraining(
         batch_size=size,
         num_steps=np.asarray(planned.steps),

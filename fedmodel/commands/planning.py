@@ -28,16 +28,24 @@ def privacy_plan(
     """
     from fedmodel.display import outlook_table
     from fedmodel.experiment import Experiment, share_asked
-    from fedmodel.runs.outlook import outlook, write_outlook
+    from fedmodel.planning import planned_evaluations
+    from fedmodel.runs.outlook import evaluation_cost, outlook, write_outlook
 
     experiment = Experiment.read(config, overrides(set_))
     built = experiment.built
+    counts, evaluations = built.workload.count_noise, planned_evaluations(experiment.config)
+    if built.plans is None and counts is not None:
+        out.print("There is no [privacy]: training records are not protected.")
+        out.print(escape(evaluation_cost(counts, evaluations)))
+        return
     found = outlook(
         built.plans,
         sizes=built.data.sizes("train").numpy(),
         names=built.data.clients,
         rounds=experiment.config.rounds,
         sample=share_asked(built.strategy),
+        counts=counts,
+        evaluations=evaluations,
     )
     page = write_outlook(found, experiment.name, out_ or Path(f"{experiment.name}-privacy.html"))
     out.print(outlook_table(found, experiment.name))

@@ -9,12 +9,16 @@ client   mean 0, deviation 1 over the      public where a codebook has them,    
          client's own training records     otherwise as for pooled
 public   public limits become -1 and 1,    public                                  indicator,
          what is beyond is clipped                                                 numbers only
+private  mean 0, deviation 1, from noised  public                                  indicator,
+         sums of each client's training                                            numbers only
+         records, clipped to public limits
 none     as they are                       refused                                 refused
 ======== ================================= ======================================= ==============
 
 Missing numbers become 0 (the mean, or the middle of the limits). The indicator is one more column,
 under `pooled` and `client` only for columns that lack values in training records. What was fitted
-on records is outside any differential-privacy guarantee, also if each client fits its own.
+on records is outside any differential-privacy guarantee, also if each client fits its own; but for
+`private`, whose noise is charged to the budget (`fedmodel.privacy.encoding`).
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from jaxtyping import Bool, Float, Int
 from fedmodel.data.encoder import Category, Encoder, Number, as_numbers
 from fedmodel.data.ranges import Encode, are_categories, public_ranges
 from fedmodel.data.records import Assignment, Range, Records, as_text, in_order
+from fedmodel.data.scales import Release, noised_scales
 from fedmodel.errors import FedmodelError
 
 __all__ = ["Encode", "fit_encoder"]
@@ -43,11 +48,13 @@ def fit_encoder(
     training: Bool[np.ndarray, " N"],
     encode: Encode = "pooled",
     ranges: Mapping[str, Sequence[float] | Sequence[str]] | None = None,
+    release: Release | None = None,
 ) -> tuple[Encoder, tuple[str, ...]]:
     """The encoder of a table, and a sentence for each thing that was fitted on records.
 
     Only records in the mask `training` are looked at; under "public" and "none" not even those.
-    `ranges` are the user's and go before those of the data set.
+    `ranges` are the user's and go before those of the data set. `release` is what noises the sums
+    of "private".
 
     Raises:
         FedmodelError: a range that is none, or has no effect; a column that `encode` cannot use.
@@ -58,6 +65,9 @@ def fit_encoder(
         return _by_ranges(records.features, public), ()
     if encode == "none":
         return _as_it_is(records.features), ()
+    if encode == "private":
+        assert release is not None
+        return _by_noised_sums(records.features, public, assignment, training, release), ()
     return _fitted(
         records.features[training],
         assignment.client[training],
@@ -154,6 +164,37 @@ def _by_ranges(features: pd.DataFrame, public: Mapping[str, Range]) -> Encoder:
                 )
             )
     return Encoder(columns=tuple(columns))
+
+
+def _by_noised_sums(
+    features: pd.DataFrame,
+    public: Mapping[str, Range],
+    assignment: Assignment,
+    training: Bool[np.ndarray, " N"],
+    release: Release,
+) -> Encoder:
+    limits: dict[str, tuple[float, float]] = {}
+    for name in map(str, features):
+        known = public[name]
+        if not are_categories(known) and not pd.api.types.is_bool_dtype(features[name]):
+            limits[name] = known
+    encoder = _by_ranges(features, public)
+    if not limits:
+        raise FedmodelError(
+            'encode = "private" finds no numeric column to scale',
+            where="[data] encode",
+            fix='Use encode = "public", and leave `encoding_epsilon` out.',
+        )
+    numbers, drowned = noised_scales(
+        features[training],
+        assignment.client[training],
+        limits,
+        num_clients=len(assignment.names),
+        release=release,
+    )
+    scaled = {number.name: number for number in numbers}
+    columns = tuple(scaled.get(column.name, column) for column in encoder.columns)
+    return Encoder(columns=columns, drowned=tuple(drowned))
 
 
 def _as_it_is(features: pd.DataFrame) -> Encoder:

@@ -80,6 +80,9 @@ class Encoder:
 
     columns: tuple[Number | Category, ...]
     clients: tuple[str, ...] = ()  # where each client has its own scale
+    drowned: tuple[
+        str, ...
+    ] = ()  # columns whose noised scale told nothing: they have public limits
 
     @property
     def names(self) -> tuple[str, ...]:

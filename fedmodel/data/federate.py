@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from fedmodel.data.encode import fit_encoder
@@ -16,6 +18,7 @@ from fedmodel.data.ranges import Encode
 from fedmodel.data.records import Assignment, Records
 from fedmodel.data.reuse import encoded
 from fedmodel.data.saved import Reading
+from fedmodel.data.scales import Release
 from fedmodel.data.split import split
 from fedmodel.errors import FedmodelError
 from fedmodel.types import SPLITS, FederatedData
@@ -37,6 +40,7 @@ def federate(
     reading: Reading | None = None,
     only_test: bool = False,
     seed: int,
+    release: Release | None = None,
 ) -> FederatedData:
     """Split each client's records, encode them, and lay them out client by client.
 
@@ -44,7 +48,7 @@ def federate(
 
     1. `split` holds out test and validation records of each client, or the split column does.
     2. `encode` says what is fitted on the training records (`fedmodel.data.encode`); texts are
-       hashed, whatever it says.
+       hashed, whatever it says. `release` noises the sums of "private".
        With `reading` nothing is fitted: records are encoded as for a saved model.
     3. Rows are ordered by client, then train, validation, test, then as they were.
 
@@ -75,6 +79,12 @@ def federate(
             raise FedmodelError(
                 "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
             )
+        if encode == "private":
+            raise FedmodelError(
+                'encode = "private" has no effect on texts',
+                where="[data] encode",
+                fix="Leave it out, and `encoding_epsilon` too: texts are hashed, nothing is fitted.",
+            )
         encoder = HashedText(
             max_tokens=records.max_tokens,
             buckets=records.buckets,
@@ -84,7 +94,12 @@ def federate(
     else:
         assert records.features is not None
         encoder, outside = fit_encoder(
-            records, assignment, training=parts == 0, encode=encode, ranges=ranges
+            records,
+            assignment,
+            training=parts == 0,
+            encode=encode,
+            ranges=ranges,
+            release=release,
         )
         x, names = encoder.transform(records.features, assignment.client), encoder.names
     levels = [records.sensitive[name].cat.codes.to_numpy() for name in records.attributes]
@@ -101,8 +116,24 @@ def federate(
         card=records.card,
         outside=outside,
         vocabulary=encoder.buckets if isinstance(encoder, HashedText) else 0,
+        origin=_hash(*_told(records), *assignment.names, assignment.client.tobytes()),
+        parts=_hash(parts.astype(np.int8).tobytes()),
         encoder=encoder,
     )
+
+
+def _told(records: Records) -> Iterator[bytes]:
+    """What the records say: features or texts, labels, sensitive attributes."""
+    for part in (records.features, records.text, records.label, records.sensitive):
+        if part is not None and len(part):
+            yield pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes()
+
+
+def _hash(*parts: bytes | str) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode() + b"\0" if isinstance(part, str) else part)
+    return digest.hexdigest()
 
 
 def check_assignment(records: Records, assignment: Assignment) -> None:

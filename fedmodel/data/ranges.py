@@ -13,7 +13,7 @@ from fedmodel.errors import FedmodelError, nearest
 
 __all__ = ["Encode", "are_categories", "public_ranges"]
 
-Encode = Literal["pooled", "client", "public", "none"]
+Encode = Literal["pooled", "client", "private", "public", "none"]
 
 
 def public_ranges(
@@ -22,8 +22,8 @@ def public_ranges(
     """The data set's ranges under the user's, which are checked against the columns.
 
     Raises:
-        FedmodelError: a range that is none, of no column, or without effect; under "public", a
-            column that has no range.
+        FedmodelError: a range that is none, of no column, or without effect; under "public" and
+            "private", a column that has no range.
     """
     features = records.features
     assert features is not None
@@ -60,9 +60,9 @@ def public_ranges(
                 fix='Leave them out, or use encode = "public".',
             )
     lacking = [str(name) for name in features if str(name) not in known]
-    if encode == "public" and lacking:
+    if encode in ("public", "private") and lacking:
         raise FedmodelError(
-            f'encode = "public" needs a public range of: {", ".join(lacking)}',
+            f'encode = "{encode}" needs a public range of: {", ".join(lacking)}',
             where="[data] encode",
             fix="Add what is known without looking at the records:\n\n[data.ranges]\n"
             + "\n".join(_example(name, features[name]) for name in lacking),

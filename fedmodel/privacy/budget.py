@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtrc
 
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import check_accountant, check_delta
+from fedmodel.privacy.accounting import History, check_accountant, check_delta
 from fedmodel.privacy.calibration import check_epsilon, noise_for_clients
 
 __all__ = [
@@ -147,6 +147,7 @@ class ClientPlans:
         np.ndarray, " K"
     ]  # epsilon that the noise was calibrated for; inf where it was set
     warnings: tuple[str, ...] = ()
+    released: History = ()  # of every client's records before training: scales of their features
 
 
 def plan(
@@ -157,12 +158,14 @@ def plan(
     epochs: float | None = None,
     steps: int | None = None,
     targets: ArrayLike | None = None,
+    released: History = (),
 ) -> ClientPlans:
     """Plan each of K clients from its number of training records alone (an array or a tensor).
 
     With `budget.epsilon` a client gets the least noise with which `participations` rounds keep
-    to it, or to its own of the `targets` [K], of which `budget.epsilon` is the largest. Raises
-    FedmodelError where no noise does.
+    to it, or to its own of the `targets` [K], of which `budget.epsilon` is the largest. What is
+    `released` of its records otherwise is paid from the same budget. Raises FedmodelError where no
+    noise does.
     """
     count = np.asarray(sizes)
     target = np.broadcast_to(
@@ -181,6 +184,7 @@ def plan(
             steps=max_steps.tolist(),
             delta=budget.delta,
             accountant=budget.accountant,
+            released=released,
         )
     return ClientPlans(
         budget=budget,
@@ -191,6 +195,7 @@ def plan(
         expected_batch_size=rate * count,
         target=target,
         warnings=tuple(cautions(budget, count)),
+        released=tuple(released),
     )
 
 

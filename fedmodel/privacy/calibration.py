@@ -9,10 +9,12 @@ from functools import lru_cache
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import (
     EXACT_SETTINGS,
+    History,
     account,
     check_accountant,
     check_delta,
     check_setting,
+    merge,
 )
 from fedmodel.privacy.prv import EPSILON_ERROR
 
@@ -29,11 +31,18 @@ MOST_SETTINGS = 600  # ... so that no more than these are left
 
 
 def noise_for(
-    *, epsilon: float, sample_rate: float, steps: int, delta: float, accountant: str = "prv"
+    *,
+    epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    accountant: str = "prv",
+    released: History = (),
 ) -> float:
     """The smallest noise multiplier (of a ladder in steps of 0.05 %) that keeps to epsilon.
 
-    0 where there are no steps. Raises FedmodelError for a value out of range, or where no noise
+    What was `released` of the same records otherwise is composed with the steps, under the same
+    epsilon and delta. 0 where there are no steps. Raises FedmodelError for a value out of range, or where no noise
     is enough.
 
     >>> noise_for(epsilon=3.0, sample_rate=0.05, steps=400, delta=1e-5)
@@ -43,7 +52,14 @@ def noise_for(
     check_accountant(accountant)
     check_setting(sample_rate=sample_rate, steps=steps)
     check_epsilon(epsilon)
-    return calibrate(float(epsilon), float(sample_rate), int(steps), float(delta), accountant)
+    return calibrate(
+        float(epsilon),
+        float(sample_rate),
+        int(steps),
+        float(delta),
+        accountant,
+        released=tuple(released),
+    )
 
 
 def check_epsilon(epsilon: float) -> None:
@@ -62,8 +78,11 @@ def noise_for_clients(
     steps: Sequence[int],
     delta: float,
     accountant: str = "prv",
+    released: History = (),
 ) -> list[float]:
     """The noise multiplier of each of K clients, so that each keeps to epsilon, or to its own.
+
+    What was `released` of every client's records otherwise is composed with its steps.
 
     Up to 256 distinct clients get `noise_for` their own settings. Of more, sample rate and steps
     are rounded up to a grid of 3 %, and a client's own epsilon down. As epsilon grows with both,
@@ -85,7 +104,9 @@ def noise_for_clients(
         settings = [on_grid(*setting, grid=grid, own=own) for setting in exact]
         quick, grid = True, grid**2
     noise = {
-        (target, rate, count): calibrate(target, rate, count, float(delta), accountant, quick)
+        (target, rate, count): calibrate(
+            target, rate, count, float(delta), accountant, quick, tuple(released)
+        )
         for target, rate, count in sorted(set(settings))
     }
     return [noise[setting] for setting in settings]
@@ -111,15 +132,17 @@ def calibrate(
     delta: float,
     accountant: str,
     quick: bool = False,
+    released: History = (),
 ) -> float:
     """The lowest rung's noise; `quick` as in `account`. Raises FedmodelError where none is enough."""
     if steps == 0:
         return 0.0
+    others, counts = merge(released)
 
     def by(name: str) -> Callable[[int], float]:
         def epsilon_at(rung: int) -> float:
-            settings = ((noise_at(rung), sample_rate),)
-            return account(settings, [(steps,)], delta, name, quick=quick)[0].epsilon
+            settings = ((noise_at(rung), sample_rate), *others)
+            return account(settings, [(steps, *counts)], delta, name, quick=quick)[0].epsilon
 
         return epsilon_at
 
@@ -134,7 +157,8 @@ def calibrate(
     if rung > HIGHEST:
         raise FedmodelError(
             f"no noise keeps {steps} steps at sample rate {sample_rate:g} to epsilon={epsilon:g} "
-            f"with delta={delta:g} by the accountant {accountant!r}",
+            f"with delta={delta:g} by the accountant {accountant!r}"
+            + (", beside what is released otherwise" if released else ""),
             fix=(
                 f"Its figures include an error bound of {EPSILON_ERROR}: choose a larger epsilon, "
                 'or accountant = "rdp".'

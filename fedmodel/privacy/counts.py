@@ -10,8 +10,8 @@ import torch
 
 from fedmodel.privacy.accounting import Figure, epsilon_of_history
 from fedmodel.privacy.calibration import noise_for
-from fedmodel.privacy.statement import NOISE, count, finite
 from fedmodel.privacy.updates import noise_rows
+from fedmodel.privacy.wording import NOISE, count, finite
 from fedmodel.types import Counts, Split
 
 __all__ = ["CountNoise", "count_noise", "evaluation_statement"]
@@ -128,6 +128,14 @@ def evaluation_statement(
             "not leave it. This holds against the server as well.",
             f"At delta = {release.delta:g}, {count(evaluations, 'evaluation')} spent epsilon = "
             f"{amount}, by {spent.accountant.upper()}.",
+            *(
+                [
+                    f"That is more than the epsilon = {target:g} that was planned: evaluations that were "
+                    "cut off are drawn anew, and both count."
+                ]
+                if target is not None and spent.epsilon > target
+                else []
+            ),
             NOISE[release.noise],
         ],
     }

@@ -13,7 +13,7 @@ from fedmodel.config import AdaptiveClip, Config
 from fedmodel.data.describe import partition_table
 from fedmodel.data.saved import Reading
 from fedmodel.privacy.accounting import Figure
-from fedmodel.privacy.client_statement import client_statement
+from fedmodel.privacy.composition import Sum, release_table, sum_at
 from fedmodel.privacy.counts import evaluation_statement
 from fedmodel.privacy.statement import statement
 from fedmodel.runs.folder import RunFolder
@@ -43,38 +43,37 @@ def finish(
     if state is not None:
         folder.write_model("model.safetensors", built.model.state_dict(state.vector))
         folder.write("encoder.json", Reading(built.data.encoder, built.data.classes).to_json())
-    stated = None
+    stated, release = None, built.workload.count_noise
+    evaluated = metrics["round"].nunique() + manifest.get("repeated_evaluations", 0)
+    released = release_table(
+        built.plans,
+        spending.steps,
+        names=built.data.clients,
+        evaluations=[(release.noise_multiplier, 1.0, evaluated)] if release else (),
+    )
     if built.plans is not None:
         declined = {client for entry in entries for client in entry["declined"]}
         outside = (
             *built.data.outside,
             *_released(config),
         )
-        if config.privacy is not None and config.privacy.unit == "client":
-            stated = client_statement(
-                built.plans,
-                figures,
-                declined=len(declined),
-                adaptive=isinstance(config.privacy.clip, AdaptiveClip),
-                outside=outside,
-            )
-        else:
-            stated = statement(
-                built.plans,
-                figures,
-                declined=len(declined),
-                outside=outside,
-                clipping=getattr(built.workload.behaviour, "clipping", "flat"),
-            )
-    release = built.workload.count_noise
+        stated = statement(
+            built.plans,
+            figures,
+            declined=len(declined),
+            outside=outside,
+            clipping=getattr(built.workload.behaviour, "clipping", "flat"),
+            adaptive=config.privacy is not None and isinstance(config.privacy.clip, AdaptiveClip),
+            total=_most_spent(released, figures, built),
+        )
     if release is not None:
-        evaluated = metrics["round"].nunique() + manifest.get("repeated_evaluations", 0)
         part = evaluation_statement(
             release, evaluations=evaluated, target=config.evaluation.epsilon
         )
         stated = {**(stated or {}), "evaluation": part}
     if stated is not None:
         manifest["privacy"] = stated
+        folder.write_table("released.parquet", released)
     folder.write_manifest(manifest)
     write_report(
         ReportData(
@@ -93,6 +92,21 @@ def finish(
             finished=manifest["finished"],
         ),
         folder.path / "report.html",
+    )
+
+
+def _most_spent(released: pd.DataFrame, figures: list[Figure], built: Built) -> Sum | None:
+    """Everything that was released at the client that spent most."""
+    assert built.plans is not None
+    if not any(figure.epsilon > 0 for figure in figures):
+        return None
+    most = max(range(len(figures)), key=lambda client: figures[client].epsilon)
+    budget = built.plans.budget
+    return sum_at(
+        released,
+        built.data.clients[most],
+        delta=budget.delta,
+        accountant=budget.accountant,
     )
 
 

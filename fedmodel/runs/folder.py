@@ -139,13 +139,13 @@ class RunFolder:
         """Note before a round who is asked to train in it: it may be cut off."""
         self.write("state/begun.json", json.dumps({"round": number, "clients": list(clients)}))
 
-    def cut_off(self, number: int) -> list[int]:
+    def cut_off(self, number: int) -> list[int] | None:
         """Who was asked to train in the round after `number`, if it began and was cut off."""
         file = self.path / "state" / "begun.json"
         if not file.is_file():
-            return []
+            return None
         begun = json.loads(file.read_text(encoding="utf-8"))
-        return begun["clients"] if begun["round"] == number + 1 else []
+        return begun["clients"] if begun["round"] == number + 1 else None
 
     def latest_state(self) -> State | None:
         """The state after the last finished round."""

@@ -8,14 +8,16 @@ from typing import Any
 
 from flwr.app import RecordDict
 
+from fedmodel.config import Evaluation
 from fedmodel.errors import FedmodelError
 from fedmodel.grids.local import FIRST_NODE
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.client_level import sensitivity
 from fedmodel.privacy.ledger import LEDGER, Ledger
 from fedmodel.rounds import State
+from fedmodel.runs.folder import RunFolder
 
-__all__ = ["charge_again", "check_history", "ledger_of"]
+__all__ = ["charge_again", "charge_cut_off", "check_history", "ledger_of"]
 
 FIX = (
     "Put the run folder back as it was, or start the experiment anew: going on would release more "
@@ -66,6 +68,47 @@ def check_history(state: State | None, entries: Sequence[Mapping[str, Any]], *, 
                 where=where,
                 fix=FIX,
             )
+
+
+def charge_cut_off(
+    folder: RunFolder, state: State, plans: ClientPlans | None, *, evaluation: Evaluation
+) -> State:
+    """The state to go on from, after what an interruption may have let out is charged and noted.
+
+    Secure noise is drawn anew on resume, so both draws count.
+
+    - A round that had begun: each client that was asked is charged for it; in mode "central" every
+      client is, and the run ends a round earlier, so that it keeps to its budget.
+    - The evaluation that may have been cut off: it is counted, also if that is more than was planned.
+    """
+    manifest, cut = folder.manifest, folder.cut_off(state.number)
+    if evaluation.noise == "secure":
+        manifest["repeated_evaluations"] = manifest.get("repeated_evaluations", 0) + 1
+        manifest["notes"].append(
+            f"The run was interrupted after round {state.number}. Secure noise of an evaluation that was "
+            "cut off is drawn anew, so one more evaluation is charged than the run makes"
+            + (
+                f": it can spend more than the epsilon = {evaluation.epsilon:g} of [evaluation]."
+                if evaluation.epsilon is not None
+                else "."
+            )
+        )
+        folder.write_manifest(manifest)
+    if cut is None or plans is None:
+        return state
+    number = state.number + 1
+    told = f"Round {number} was cut off after it had begun. Its noise was secure and is drawn anew, so "
+    if plans.budget.mode == "central":
+        manifest["repeated_rounds"] = [*manifest.get("repeated_rounds", ()), number]
+        told += "every client is charged for both, and the run ends a round earlier."
+    else:
+        state = charge_again(state, cut, plans)
+        folder.write_state(state)
+        told += f"{len(cut)} clients are charged for both."
+    manifest["notes"].append(told)
+    folder.write_manifest(manifest)
+    folder.write_begun(state.number, [])
+    return state
 
 
 def charge_again(state: State, clients: Iterable[int], plans: ClientPlans) -> State:

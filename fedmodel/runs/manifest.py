@@ -33,6 +33,8 @@ def make_manifest(*, seed: int, engine: str, data: FederatedData, base: Path) ->
         "seed": seed,
         "data_fingerprint": fingerprint(data),
         "test_fingerprint": fingerprint_of_tested(data),
+        "records_fingerprint": data.origin,
+        "split_fingerprint": data.parts,
         **surroundings(engine=engine, base=base),
     }
 

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import epsilon_of_clients
+from fedmodel.privacy.accounting import History, epsilon_of_clients, epsilon_of_history
 from fedmodel.privacy.budget import ClientPlans, share_declining
+from fedmodel.privacy.client_level import sensitivity
+from fedmodel.privacy.counts import CountNoise
 from fedmodel.runs import charts
 from fedmodel.runs.page import Column, Figure, Listing, Page, Section, Table
 from fedmodel.runs.words import Kind, write
 
-__all__ = ["Outlook", "outlook", "write_outlook"]
+__all__ = ["Outlook", "evaluation_cost", "outlook", "write_outlook"]
 
 FEW = 8  # clients that have a line each
 GROUPS = 5  # by size, of more
@@ -33,6 +35,7 @@ class Outlook:
     spread: pd.DataFrame  # round, series (a client), value
     levels: pd.DataFrame  # round, series (a noise level), value
     middle: str  # the client that the noise levels are shown for
+    others: pd.DataFrame  # what is released beside training, and what it costs alone
 
 
 def outlook(
@@ -42,11 +45,14 @@ def outlook(
     names: Sequence[str],
     rounds: int,
     sample: float,
+    counts: CountNoise | None = None,
+    evaluations: int = 0,
 ) -> Outlook:
     """What K clients of these sizes [K] will spend if they take part in every round they planned for.
 
     Of more than eight clients, five groups by size have a line each; the smallest, the middle and the
     largest client of a group stand for it, with those of the least and the largest target. `sample` is the share of clients asked in a round.
+    With `counts` the `evaluations` of the run are shown as well, whose records have a ledger of their own.
 
     Raises:
         FedmodelError: there is no [privacy], or no client has records.
@@ -78,9 +84,10 @@ def outlook(
         }
     )
 
-    def course(client: int, noise: float) -> list[tuple[float, float, int]]:
+    def course(client: int, noise: float) -> list[History]:
         rate, steps = float(plans.sample_rate[client]), int(plans.steps[client])
-        return [(noise, rate, int(mark) * steps) for mark in marks]
+        charged = noise / sensitivity(budget)
+        return [[*plans.released, (charged, rate, int(mark) * steps)] for mark in marks]
 
     middle = int(order[len(order) // 2])
     lines = {("clients", str(k)): course(k, float(plans.noise_multiplier[k])) for k in shown}
@@ -89,31 +96,82 @@ def outlook(
         lines["levels", f"noise {write(noise)}"] = course(middle, noise)
     figures = iter(
         epsilon_of_clients(
-            [[step] for line in lines.values() for step in line],
+            [history for line in lines.values() for history in line],
             delta=budget.delta,
             accountant=budget.accountant,
             quick=True,
         )
     )
+    at_first = _alone(plans.released, delta=budget.delta, accountant=budget.accountant)
     found = {key: np.array([next(figures).epsilon for _ in line]) for key, line in lines.items()}
     by_client = {int(name): course for (kind, name), course in found.items() if kind == "clients"}
     for client, spent in by_client.items():
         np.minimum(spent, plans.target[client], out=spent)  # calibrated for the last of them
     return Outlook(
         table=_table(plans, sizes, names, parts, by_client, marks),
-        sentences=_sentences(plans, by_client, rounds=rounds, sample=sample),
-        spread=_frame({names[k]: spent for k, spent in by_client.items()}, marks),
-        levels=_frame({s: e for (kind, s), e in found.items() if kind == "levels"}, marks),
+        sentences=(
+            *_sentences(plans, by_client, rounds=rounds, sample=sample),
+            *([_encoding(plans)] if plans.released else []),
+            *([evaluation_cost(counts, evaluations)] if counts else []),
+            *plans.warnings,
+        ),
+        spread=_frame({names[k]: spent for k, spent in by_client.items()}, marks, at_first),
+        levels=_frame(
+            {s: e for (kind, s), e in found.items() if kind == "levels"}, marks, at_first
+        ),
         middle=f"{names[middle]} with {int(sizes[middle]):,} records",
+        others=_others(plans, counts, evaluations),
     )
 
 
-def _frame(courses: dict[str, np.ndarray], marks: np.ndarray) -> pd.DataFrame:
+def _alone(history: History, *, delta: float, accountant: str = "prv") -> float:
+    return epsilon_of_history(history, delta=delta, accountant=accountant).epsilon
+
+
+def _others(plans: ClientPlans, counts: CountNoise | None, evaluations: int) -> pd.DataFrame:
+    """A row for each release beside training."""
+    budget, rows = plans.budget, []
+    for noise, _, times in plans.released:
+        spent = _alone(plans.released, delta=budget.delta, accountant=budget.accountant)
+        rows.append(
+            ("scales of features", "training, from its budget", times, noise, spent, budget.delta)
+        )
+    if counts is not None:
+        spent = counts.spent(evaluations).epsilon
+        rows.append(("evaluation counts", "test and validation", evaluations, counts.noise_multiplier, spent, counts.delta))  # fmt: skip
+    said = [
+        (what, records, write(times, "count"), write(noise), write(spent), f"{delta:g}")
+        for what, records, times, noise, spent, delta in rows
+    ]
+    columns = ["released", "of records", "times", "noise", "ε alone", "δ"]
+    return pd.DataFrame(said, columns=columns)
+
+
+def _encoding(plans: ClientPlans) -> str:
+    budget = plans.budget
+    spent = _alone(plans.released, delta=budget.delta, accountant=budget.accountant)
+    return (
+        f"Scales of features cost epsilon {write(spent)} alone, once and before training; it is composed "
+        "with training in all figures here."
+    )
+
+
+def evaluation_cost(counts: CountNoise, evaluations: int) -> str:
+    """What so many evaluations cost, in a sentence."""
+    spent = counts.spent(evaluations).epsilon
+    return (
+        f"Evaluation counts: {evaluations} evaluations cost each test or validation record epsilon "
+        f"{write(spent)} at delta = {counts.delta:g} (noise {write(counts.noise_multiplier)}), in a ledger "
+        "apart from that of training records."
+    )
+
+
+def _frame(courses: dict[str, np.ndarray], marks: np.ndarray, at_first: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "round": [0, *marks.tolist()] * len(courses),
             "series": np.repeat(list(courses), len(marks) + 1),
-            "value": np.concatenate([[0.0, *course] for course in courses.values()]),
+            "value": np.concatenate([[at_first, *course] for course in courses.values()]),
         }
     )
 
@@ -168,8 +226,19 @@ def _sentences(
         f"Each round asks {write(min(1.0, sample), 'percent')} of the clients, {rounds} rounds are run, "
         f"{budget.participations} are planned for: {write(declining, 'percent')} of the clients are "
         "expected to decline at some time.",
-        *plans.warnings,
     )
+
+
+def _other_table(others: pd.DataFrame) -> list[Table]:
+    if others.empty:
+        return []
+    return [
+        Table(
+            caption="What is released beside training",
+            columns=[Column(label=column, kind="text") for column in others.columns],
+            rows=others.to_numpy().tolist(),
+        )
+    ]
 
 
 def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
@@ -192,6 +261,7 @@ def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
                         note="Epsilon after so many rounds of taking part; of a group, at its "
                         "smallest, middle and largest client, and at those of least and largest target.",
                     ),
+                    *_other_table(outlook.others),
                     Figure(
                         title="Epsilon for several noise levels",
                         spec=charts.specification(levels),

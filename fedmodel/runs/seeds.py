@@ -12,7 +12,7 @@ import pandas as pd
 
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.repeated import half_width
-from fedmodel.privacy.composition import composed_epsilon
+from fedmodel.privacy.repeated import composed_epsilon
 from fedmodel.runs.manifest import read_manifest
 from fedmodel.runs.run import Run
 
@@ -135,7 +135,7 @@ class SeedRuns:
 
     def composed_epsilon(self) -> float | None:
         """Epsilon of all runs together for a training record (or client), at their delta; None
-        without [privacy]. See `fedmodel.privacy.composition`."""
+        without [privacy]. See `fedmodel.privacy.repeated`."""
         histories, delta = [], None
         for run in self.runs.values():
             clients = run.clients

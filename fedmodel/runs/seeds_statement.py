@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fedmodel.config import Config
-from fedmodel.privacy.statement import count, finite
+from fedmodel.privacy.wording import count, finite
 from fedmodel.runs.seeds import SeedRuns
 
 __all__ = ["released_together"]

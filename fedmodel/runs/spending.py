@@ -24,8 +24,11 @@ COLUMNS = ("round", "client", "epsilon", "delta", "accountant")
 class Spending:
     """Steps by client and round. Each client has one noise and one sample rate, from its plan."""
 
-    def __init__(self, plans: ClientPlans | None, num_clients: int) -> None:
+    def __init__(
+        self, plans: ClientPlans | None, num_clients: int, *, repeated: Sequence[int] = ()
+    ) -> None:
         self.plans = plans
+        self.repeated = repeated  # rounds of mode "central" that were cut off and drawn anew
         # The server's noise: a round is a step of every client, asked or not, and there are no ledgers.
         self.central = plans is not None and plans.budget.mode == "central"
         self.steps = [0] * num_clients
@@ -104,7 +107,8 @@ class Spending:
     def _changed(self, steps: list[int], number: int) -> list[int]:
         """The steps after a round, from those before it, which are changed in place."""
         if self.central:
-            return [number] * len(steps)
+            begun = sum(cut <= number + 1 for cut in self.repeated)
+            return [number + begun] * len(steps)
         for client, taken in self.changes[number].items():
             steps[client] = taken
         return steps
@@ -119,7 +123,8 @@ class Spending:
     def _history(self, client: int, steps: int) -> list[tuple[float, float, int]]:
         assert self.plans is not None
         noise = float(self.plans.noise_multiplier[client]) / sensitivity(self.plans.budget)
-        return [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
+        training = [(noise, float(self.plans.sample_rate[client]), steps)] if steps else []
+        return [*self.plans.released, *training]
 
     def _of(self, pairs: Sequence[tuple[int, int]], accountant: str) -> list[Figure]:
         """The figure of each client after so many steps."""

@@ -18,8 +18,8 @@ from fedmodel.errors import FedmodelError
 from fedmodel.privacy import Figure, epsilon_of_history
 from fedmodel.privacy.budget import Budget
 from fedmodel.privacy.client_level import plan_clients, split_noise
-from fedmodel.privacy.client_statement import client_statement
 from fedmodel.privacy.ledger import Ledger
+from fedmodel.privacy.statement import statement
 from fedmodel.privacy.updates import LocalRelease, clip_rows, local_release
 
 
@@ -140,7 +140,7 @@ def test_clipping_keeps_directions_and_short_updates(bound, seed):
 
 def said(mode, *, rate=1.0, figures=(2.0, 2.0), **changes):
     plans = plan_clients(budget(mode), num_clients=len(figures), sample_rate=rate)
-    stated = client_statement(
+    stated = statement(
         plans, [Figure(e, "prv") for e in figures], declined=1, outside=("Scales.",), **changes
     )
     json.dumps(stated, allow_nan=False)

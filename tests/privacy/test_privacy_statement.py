@@ -10,7 +10,8 @@ import pytest
 
 from fedmodel.privacy import Figure
 from fedmodel.privacy.budget import Budget, plan
-from fedmodel.privacy.statement import ALWAYS_OUTSIDE, statement
+from fedmodel.privacy.promise import ALWAYS_OUTSIDE
+from fedmodel.privacy.statement import statement
 
 PLANS = plan(
     Budget(noise_multiplier=1.5, clip=0.5, participations=10),

@@ -11,6 +11,8 @@ import pytest
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy import epsilon_of
 from fedmodel.privacy.budget import Budget, plan
+from fedmodel.privacy.client_level import plan_clients
+from fedmodel.privacy.counts import CountNoise
 from fedmodel.runs.outlook import LEVELS, outlook, write_outlook
 
 
@@ -106,3 +108,31 @@ def test_the_command_prints_the_table_and_where_the_page_is(tmp_path):
         app, ["privacy", "plan", str(tmp_path / "e.toml"), "--set", "privacy.epsilon=-1"]
     )
     assert isinstance(wrong.exception, FedmodelError)
+
+
+def test_noise_of_whole_clients_is_charged_over_their_sensitivity():
+    budget = Budget(
+        unit="client", mode="local", noise_multiplier=8.0, delta=1e-4, participations=12
+    )
+    plans = plan_clients(budget, num_clients=3)
+    found = outlook(plans, sizes=np.array([9, 9, 9]), names=list("abc"), rounds=12, sample=1.0)
+    spent = epsilon_of(sample_rate=1.0, noise_multiplier=4.0, steps=12, delta=1e-4)
+    assert found.spread.value.max() == pytest.approx(spent, abs=0.003)
+
+
+def test_what_is_released_beside_training_has_its_lines(tmp_path):
+    before, counts = ((6.0, 1.0, 1),), CountNoise(noise_multiplier=5.0, delta=1e-5, seed=0)
+    sizes, names = np.array([40, 90]), ["a", "b"]
+    budget = Budget(delta=1e-4, participations=12, epsilon=4.0)
+    plans = plan(budget, sizes=sizes, batch_size=16, epochs=1, released=before)
+    found = outlook(plans, sizes=sizes, names=names, rounds=12, sample=1.0, counts=counts, evaluations=7)  # fmt: skip
+    assert found.others["times"].tolist() == ["1", "7"]
+    first = epsilon_of(sample_rate=1.0, noise_multiplier=6.0, steps=1, delta=1e-4)
+    course = found.spread[found.spread.series == "a"].set_index("round").value
+    assert course[0] == pytest.approx(first)
+    assert 3.95 < course[12] <= 4.0
+    assert any("Scales of features cost" in line for line in found.sentences)
+    spent = epsilon_of(sample_rate=1.0, noise_multiplier=5.0, steps=7, delta=1e-5)
+    assert any(f"{spent:.3g}"[:3] in line for line in found.sentences if "7 evaluations" in line)
+    page = write_outlook(found, "x", tmp_path / "plan.html").read_text(encoding="utf-8")
+    assert "What is released beside training" in page

@@ -1,18 +1,16 @@
-"""What a run may claim that protects whole clients: in the form of `fedmodel.privacy.statement`."""
+"""What is promised to whole clients, by the noise of the server, of each client, or of all together."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Mapping, Sequence
 
-from fedmodel.privacy.accounting import Figure
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.client_level import sensitivity
-from fedmodel.privacy.statement import NOISE, accounted, amount, count, finite
+from fedmodel.privacy.promise import Promise
+from fedmodel.privacy.wording import accounted, amount, count
 
-__all__ = ["client_statement"]
+__all__ = ["client_promise"]
 
 UNIT = "one client with all its records"
 NEIGHBOURS = {
@@ -56,76 +54,41 @@ ALWAYS_OUTSIDE = (
 )
 
 
-def client_statement(
+def client_promise(
     plans: ClientPlans,
-    figures: Sequence[Figure],
+    spent: Sequence[float],
     *,
+    idle: int,
+    accountants: Mapping[str, int],
     declined: int,
-    adaptive: bool = False,
-    outside: Sequence[str] = (),
-) -> dict[str, object]:
-    """State the guarantee of a run with ``unit = "client"``, as numbers and as sentences.
-
-    `figures` is each client's final epsilon (in mode "central" the same for all), `declined` the
-    number of clients that were asked after their budget was spent, `adaptive` whether the clipping
-    bound follows the norms, `outside` sentences on what else leaves a client. All values fit JSON.
-    """
+    adaptive: bool,
+) -> Promise:
+    """Privacy of whole clients: `spent` is the epsilon of each client that spent any."""
     budget = plans.budget
-    mode = budget.mode or "central"
-    spent = [figure.epsilon for figure in figures if figure.epsilon > 0]
-    accountants = dict(sorted(Counter(f.accountant for f in figures if f.epsilon > 0).items()))
-    noise, rate = float(plans.noise_multiplier.max()), float(plans.sample_rate.max())
+    mode, rate = budget.mode or "central", float(plans.sample_rate.max())
     always = ALWAYS_OUTSIDE[:-1] if mode == "distributed" else ALWAYS_OUTSIDE  # whole numbers
-    left_out = list(dict.fromkeys((*OUTSIDE[mode], *always, *outside)))
-    return {
-        "mode": mode,
-        "unit": UNIT,
-        "neighbours": NEIGHBOURS[mode],
-        "adversary": ADVERSARY[mode],
-        "mechanism": mechanism(mode, adaptive=adaptive),
-        "delta": budget.delta,
-        "clip": budget.clip,
-        "sensitivity": sensitivity(budget) * budget.clip,
-        "target_epsilon": budget.epsilon,
-        "noise_multiplier": {"min": float(plans.noise_multiplier.min()), "max": noise},
-        "sample_rate": rate,
-        "epsilon": {
-            "min": finite(min(spent, default=0.0)),
-            "median": finite(median(spent or [0.0])),
-            "max": finite(max(spent, default=0.0)),
-            "clients": len(spent),
-            "never_trained": len(figures) - len(spent),
-        },
-        "accountant": budget.accountant,
-        "accountants_used": accountants,
-        "noise": budget.noise,
-        "simulated": budget.noise == "seeded",
-        "participations": budget.participations,
-        "declined": declined,
-        "outside": left_out,
-        "warnings": list(plans.warnings),
-        "sentences": [
-            f"Protected is {UNIT}: what is released is nearly as likely when {NEIGHBOURS[mode]}.",
-            f"Against {ADVERSARY[mode]}.",
-            *([SECRET_SAMPLE] if rate < 1 else []),
-            f"By {mechanism(mode, adaptive=adaptive)}.",
-            *size_of_noise(plans, adaptive=adaptive),
-            spending(mode, spent, idle=len(figures) - len(spent), delta=budget.delta),
-            accounted(accountants, asked=budget.accountant)
-            if mode != "central"
-            else account_of_rounds(plans, accountants),
-            NOISE[budget.noise],
-            *(
-                [
-                    f"Each client planned for {count(budget.participations, 'round')}; "
-                    f"{count(declined, 'client')} had spent the budget before the run ended and "
-                    "declined."
-                ]
-                if mode != "central"
-                else []
-            ),
-        ],
-    }
+    central = mode == "central"
+    return Promise(
+        mode=mode,
+        unit=UNIT,
+        neighbours=NEIGHBOURS[mode],
+        adversary=ADVERSARY[mode],
+        mechanism=mechanism(mode, adaptive=adaptive),
+        outside=(*OUTSIDE[mode], *always),
+        assumed=(SECRET_SAMPLE,) if rate < 1 else (),
+        size=tuple(size_of_noise(plans, adaptive=adaptive)),
+        spent=spending(mode, spent, idle=idle, delta=budget.delta),
+        accounted=account_of_rounds(plans, accountants)
+        if central
+        else accounted(accountants, asked=budget.accountant),
+        planned=()
+        if central
+        else (
+            f"Each client planned for {count(budget.participations, 'round')}; "
+            f"{count(declined, 'client')} had spent the budget before the run ended and declined.",
+        ),
+        terms={"sensitivity": sensitivity(budget) * budget.clip, "sample_rate": rate},
+    )
 
 
 def mechanism(mode: str, *, adaptive: bool) -> str:
@@ -188,7 +151,7 @@ def spending(mode: str, spent: Sequence[float], *, idle: int, delta: float) -> s
     return f"At delta = {delta:g}, epsilon is {max(spent):.3g}: the same for every client, asked or not."
 
 
-def account_of_rounds(plans: ClientPlans, accountants: dict[str, int]) -> str:
+def account_of_rounds(plans: ClientPlans, accountants: Mapping[str, int]) -> str:
     """By which accountant, over what."""
     asked = plans.budget.accountant
     said = (
