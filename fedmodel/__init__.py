@@ -60,7 +60,7 @@ def run(
         FedmodelError: something in the experiment must be mended first.
         RunFailed: a round could not be finished; what was finished is kept.
     """
-    from fedmodel.config import changes_of
+    from fedmodel.config_file import changes_of
     from fedmodel.experiment import Experiment
 
     changes = changes_of(overrides or {}, engine=engine, seed=seed)

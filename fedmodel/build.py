@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +18,9 @@ from fedmodel.cohort.trial import tried
 from fedmodel.cohort.weights import check_class_weights
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
-from fedmodel.data.federate import check_assignment, federate
-from fedmodel.data.flower import assignment_by
-from fedmodel.data.records import Assignment, Records
-from fedmodel.data.reuse import as_saved, reading_at
-from fedmodel.data.saved import Reading
+from fedmodel.data.federate import federate
+from fedmodel.data.records import Records
+from fedmodel.dealing import load_records, reading_of
 from fedmodel.deciding import check_threshold, threshold_notes
 from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
 from fedmodel.folded import Fold, fold_plan
@@ -46,20 +42,13 @@ from fedmodel.secured import asked_clients, secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.stopping import check_stop
 from fedmodel.strategies.compose import compose
+from fedmodel.supplied import supplied
 from fedmodel.types import FederatedData, Split
 
-__all__ = ["Built", "Components", "bind", "build", "dealt_out", "load_records"]
+__all__ = ["Built", "Components", "bind", "build"]
 
 
 MOST_SITES = 1000  # clients whose models are tried at one another
-
-# What a component has to return, as its author knows it.
-PUBLIC_NAMES: dict[type, str] = {
-    Records: "fedmodel.data.records.Records",
-    Strategy: "flwr.serverapp.strategy.Strategy",
-    torch.nn.Module: "torch.nn.Module",
-    torch.Tensor: "torch.Tensor",
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +76,7 @@ class Built:
 def build(config: Config, source: Source, records: Callable[[], Records] | None = None) -> Built:
     """Load, partition, split and encode the data; make the model; plan the privacy.
 
-    `records` gives what `load_records` does, where several experiments share it.
+    `records` gives what `dealing.load_records` does, where several experiments share it.
 
     Raises:
         FedmodelError: what the user must mend, before anything runs.
@@ -99,43 +88,10 @@ def build(config: Config, source: Source, records: Callable[[], Records] | None 
         raise
 
 
-def load_records(config: Config, source: Source) -> Records:
-    """The records of an experiment before they are dealt out; its seed has no part in them."""
-    column = config.privacy.epsilon_column if config.privacy else None
-    data = bind(config, source).data
-    records = _supplied(data, "data", returns=Records, epsilon_column=column)
-    reading = _reading(config, source)
-    return records if reading is None else as_saved(records, reading)
-
-
-def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
-    """The records of an experiment and which client holds which; no model, nothing encoded.
-
-    Raises:
-        FedmodelError: as `build`.
-    """
-    try:
-        records = load_records(config, source)
-        partition = bind(config, source).partition
-        assignment = _supplied(partition, "partition", records, seed=config.seed)
-        if not isinstance(assignment, Assignment):
-            assignment = assignment_by(assignment, records)
-        check_assignment(records, assignment)
-    except FedmodelError as error:
-        error.where = source.place(error.where)
-        raise
-    return records, assignment
-
-
-def _reading(config: Config, source: Source) -> Reading | None:
-    """How a saved model reads records, if they are to be read like that."""
-    return reading_at(source.base / config.data.encoder) if config.data.encoder else None
-
-
 def _build(config: Config, source: Source, shared: Callable[[], Records] | None) -> Built:
     bound = bind(config, source)
     start = read_parameters(source.base / config.model.init) if config.model.init else None
-    behaviour = _supplied(bound.client, "client")
+    behaviour = supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
         raise FedmodelError(
             f"{config.client.name} has no method `train`",
@@ -143,12 +99,12 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
             fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
         )
     behaviour = scheduled_client(behaviour, bound.client, bound.schedule, rounds=config.rounds)
-    supplied = {"seed": config.seed, "num_rounds": config.rounds}
-    strategy = _supplied(bound.strategy, "strategy", returns=Strategy, **supplied)
+    told = {"seed": config.seed, "num_rounds": config.rounds}
+    strategy = supplied(bound.strategy, "strategy", returns=Strategy, **told)
     asked = protect_sums(strategy, config)
-    reading = _reading(config, source)
+    reading = reading_of(config, source)
     records = shared() if shared else load_records(config, source)
-    assignment = _supplied(bound.partition, "partition", records, seed=config.seed)
+    assignment = supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,
         assignment,
@@ -173,7 +129,7 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
     _check_model(model, clean)
     targets = None
     if config.privacy:
-        rule = partial(_supplied, bound.target, "privacy") if bound.target else None
+        rule = partial(supplied, bound.target, "privacy") if bound.target else None
         targets = client_targets(
             config.privacy, records, assignment, clean, rule=rule, seed=config.seed
         )
@@ -244,36 +200,6 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
     )
 
 
-def _supplied(
-    component: Component,
-    section: str,
-    *data: Any,
-    returns: type = object,
-    **supplied: Any,
-) -> Any:
-    """Call a component; what a user's own function raises is told with its file and line."""
-    try:
-        made = component(*data, **supplied)
-    except FedmodelError:
-        raise
-    except Exception as error:
-        place = user_place(error)
-        raise FedmodelError(
-            f"the {component.kind} {component.name} failed: {what_failed(error)}",
-            where=place or f"[{section}]",
-            fix="Mend it; `fedmodel check FILE.py:NAME` tries it alone."
-            if place
-            else "Check its options.",
-        ) from error
-    if not isinstance(made, returns):
-        raise FedmodelError(
-            f"{component.name} returned {type(made).__name__}, not {PUBLIC_NAMES[returns]}",
-            where=f"[{section}] name",
-            fix="Mend it; `fedmodel check FILE.py:NAME` tries it alone.",
-        )
-    return made
-
-
 def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Module:
     """The module with its initial parameters, drawn from the experiment's seed."""
     if component.needs("vocabulary") and not data.vocabulary:
@@ -283,7 +209,7 @@ def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Mod
             fix='Use a model of tables, e.g. name = "logistic".',
         )
     with initial_draws(seed):
-        return _supplied(
+        return supplied(
             component,
             "model",
             returns=torch.nn.Module,
@@ -351,7 +277,7 @@ def _poisoned(
     y = data.y.clone()
     for client in np.flatnonzero(dishonest):
         rows = data.rows(int(client), "train")
-        poisoned = _supplied(
+        poisoned = supplied(
             attack,
             "attack",
             data.y[rows],
@@ -433,12 +359,3 @@ def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         notes.append(f"{len(without)} clients have no test records: {shown}.")
     return tuple(notes)
-
-
-def resolved_paths(raw: dict[str, Any], components: Components) -> dict[str, Any]:
-    """The raw configuration with the data set's paths made absolute."""
-    data = dict(raw["data"])
-    for key, value in components.data.options.items():
-        if isinstance(value, Path):
-            data[key] = str(value.resolve())
-    return {**raw, "data": data}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedmodel.config import read_config
+from fedmodel.config_file import read_config
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
 from fedmodel.runs.folder import RunFolder

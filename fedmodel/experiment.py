@@ -16,13 +16,13 @@ import pandas as pd
 import tomli_w
 import torch
 
-from fedmodel import references
+from fedmodel.afterwards import add_references, choose_threshold
 from fedmodel.apps import CohortApp
-from fedmodel.build import Built, bind, build, resolved_paths
-from fedmodel.config import Config, Source, read_config
+from fedmodel.build import Built, bind, build
+from fedmodel.config import Config
+from fedmodel.config_file import read_config
 from fedmodel.data.records import Records
 from fedmodel.data.saved import Reading
-from fedmodel.deciding import decide
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.robustness import honest_rows
 from fedmodel.evaluation.severity import severity_rows
@@ -35,13 +35,14 @@ from fedmodel.runs.finish import finish
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.history import charge_cut_off, check_history
 from fedmodel.runs.manifest import changed_versions, fingerprint, make_manifest, start_model
-from fedmodel.runs.plugins import bring_along
 from fedmodel.runs.run import Run
+from fedmodel.runs.saved_form import saved_form
 from fedmodel.runs.spending import Spending
+from fedmodel.source import Source
 from fedmodel.stopping import Stopping, better, measured
-from fedmodel.types import Counts, Split
+from fedmodel.types import Counts
 
-__all__ = ["Experiment", "Round", "saved_form", "share_asked"]
+__all__ = ["Experiment", "Round"]
 
 
 class Round:
@@ -142,7 +143,7 @@ class Experiment:
         built = self.built
         path = Path(out) if out is not None else self.default_folder()
         folder = RunFolder.create(path)
-        raw = {**saved_form(self, path), "seed": self.config.seed}
+        raw = {**self.saved_form(path), "seed": self.config.seed}
         if self.config.model.init is not None:
             folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
             raw["model"] = {**raw["model"], "init": "init.safetensors"}
@@ -214,7 +215,7 @@ class Experiment:
         last: list[Round] = []
 
         def save(state: State, finished: Finished) -> None:
-            metrics = self._rows(
+            metrics = self.metrics_of(
                 finished.counts, number=finished.number, model="global", shares=finished.shares
             )
             if finished.severity:
@@ -271,8 +272,21 @@ class Experiment:
                 if stopping.reason:
                     folder.note("stopped", stopping.as_found(number), stopping.reason)
                     self.say(stopping.reason)
-                self._decide(folder, federation)
-                self._references(folder)
+                choose_threshold(
+                    folder,
+                    federation,
+                    evaluation=self.config.evaluation,
+                    metrics_of=self.metrics_of,
+                    say=self.say,
+                )
+                add_references(
+                    folder,
+                    self.federation(None),
+                    built=built,
+                    config=self.config,
+                    metrics_of=self.metrics_of,
+                    say=self.say,
+                )
         except Exception:
             failed = True
             raise
@@ -286,6 +300,11 @@ class Experiment:
                 finish(
                     folder, manifest=manifest, built=built, spending=spending, config=self.config
                 )
+
+    def saved_form(self, folder: Path) -> dict[str, Any]:
+        """The configuration as a run folder keeps it; its plug-ins are brought along."""
+        base = self.source.base
+        return saved_form(self.raw, self.components, base=base, folder=folder)
 
     def federation(self, grid: Any) -> Federation:
         """Who takes part, how, and what goes wrong on purpose, on a grid."""
@@ -310,7 +329,7 @@ class Experiment:
             splits=built.splits,
         )
 
-    def _rows(
+    def metrics_of(
         self,
         counts: Mapping[Any, Counts],
         *,
@@ -345,81 +364,6 @@ class Experiment:
             manifest["best"] = {"round": state.number, key: value}
             folder.write_manifest(manifest)
 
-    def _decide(self, folder: RunFolder, federation: Federation) -> None:
-        """The decision threshold, if it is to be chosen, and the final model with it."""
-        evaluation, state = self.config.evaluation, folder.latest_state()
-        if evaluation.threshold != "validation" or state is None:
-            return
-        by = evaluation.threshold_by or "balanced_accuracy"
-        chosen, counts = decide(federation, state.number, state.vector, by=by)
-        rows = self._rows(counts, number=state.number, model="at_threshold")
-        folder.write_table("state/threshold.parquet", rows)
-        told = f"threshold {chosen['value']:.3f} by {by} on validation records"
-        note = f"The final model's decision {told}: rows `at_threshold`."
-        folder.note("threshold", chosen, note)
-        self.say(f"decision {told}")
-
-    def _references(self, folder: RunFolder) -> None:
-        """The references that the experiment asks for, as rows of the last round."""
-        built, config = self.built, self.config
-        names = config.evaluation.references
-        if not names:
-            return
-        state = folder.latest_state()
-        number = state.number if state is not None else config.rounds  # fewer where it stopped
-        passes = number * share_asked(built.strategy) * _passes(built)
-        splits: tuple[Split, ...] = built.splits
-        parts = []
-        if "pooled" in names:
-            self.say("reference: one model on everybody's records")
-            counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
-            parts.append(self._rows(counts, number=number, model="pooled"))
-        if {"local", "cross_site"} & set(names):
-            self.say("reference: each client alone")
-            vectors = references.alone(built.workload, built.clean, passes=passes)
-        if "local" in names:
-            counts = references.local(built.workload, built.clean, vectors, splits=splits)
-            parts.append(self._rows(counts, number=number, model="local"))
-        if "cross_site" in names and (state := folder.latest_state()) is not None:
-            self.say("reference: each client's own model at every other client")
-            shared = state.vector
-            table = references.cross_site(built.workload, built.clean, vectors, shared=shared)
-            folder.write_table("cross_site.parquet", table)
-        if "non_private" in names:
-            self.say("reference: this federation without clip and noise")
-            federation = replace(self.federation(None), num_rounds=number)
-            for number, counted in references.non_private(
-                built.workload, federation, built.model.initial
-            ):
-                parts.append(self._rows(counted, number=number, model="non_private"))
-        if parts:
-            folder.write_table("state/references.parquet", pd.concat(parts, ignore_index=True))
-
-
-def saved_form(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """An experiment as the run folder keeps it: with absolute paths, its plug-ins brought along."""
-    raw = resolved_paths(experiment.raw, experiment.components)
-    for table, key in (("model", "init"), ("data", "encoder")):
-        if key in raw[table]:
-            place = experiment.source.base / raw[table][key]
-            raw[table] = {**raw[table], key: str(place.absolute())}
-    return _plain(bring_along(raw, base=experiment.source.base, folder=folder))
-
-
-def share_asked(strategy: Any) -> float:
-    """The share of clients that a strategy asks each round, ours or Flower's."""
-    return float(getattr(strategy, "sample", getattr(strategy, "fraction_train", 1.0)))
-
-
-def _passes(built: Built) -> float:
-    """How often a training record is used in a round that its client takes part in, on average."""
-    behaviour, training = built.workload.behaviour, built.workload.training
-    if getattr(behaviour, "steps", None) is None:
-        return float(getattr(behaviour, "epochs", 1.0))
-    sizes = built.data.sizes("train").numpy()
-    used = training.num_steps * np.minimum(training.batch_size, sizes)
-    return float(used.sum() / sizes.sum())
-
 
 def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:
     for what, clients in (("declined", finished.declined), ("failed", finished.failed)):
@@ -429,10 +373,3 @@ def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:
             yield f"round {finished.number}: {len(clients) - 5} more clients {what}"
     if finished.number and not finished.trained:
         yield f"round {finished.number}: nobody trained"
-
-
-def _plain(value: Any) -> Any:
-    """A mapping that TOML can hold: without None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

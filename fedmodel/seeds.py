@@ -9,9 +9,9 @@ from pathlib import Path
 
 import tomli_w
 
-from fedmodel.build import load_records
+from fedmodel.dealing import load_records
 from fedmodel.errors import FedmodelError
-from fedmodel.experiment import Experiment, Round, saved_form
+from fedmodel.experiment import Experiment, Round
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.manifest import changed_versions, fingerprint, read_manifest, surroundings
 from fedmodel.runs.seeds import SeedRuns, place_of
@@ -52,7 +52,7 @@ class Repetition:
         assert seeds is not None  # who calls this has looked
         path.mkdir(exist_ok=True)
         repetition, folder = cls(experiment, path), RunFolder(path)
-        folder.write("config.toml", tomli_w.dumps(saved_form(experiment, path)))
+        folder.write("config.toml", tomli_w.dumps(experiment.saved_form(path)))
         manifest = surroundings(engine=experiment.config.engine.name, base=experiment.source.base)
         manifest |= {
             "name": experiment.name,

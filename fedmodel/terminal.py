@@ -45,7 +45,7 @@ def overrides(pairs: list[str] | None) -> dict[str, Any]:
 
 def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
     """Show a run's progress, end it cleanly on Ctrl-C, and print where everything is."""
-    from fedmodel.display import summary
+    from fedmodel.display.results import summary
 
     _watch(experiment, start)
     out.print(summary(experiment.run))
@@ -54,7 +54,7 @@ def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
 
 def follow_seeds(repetition: Any) -> None:
     """Show the progress of one run after the other, then what they come to together."""
-    from fedmodel.display import seeds_summary
+    from fedmodel.display.results import seeds_summary
 
     told: set[str] = set()
     try:
@@ -75,7 +75,7 @@ def _watch(
     told: set[str] | None = None,
 ) -> None:
     """One run; `whole` is the folder to go on with, if not the run's own, `told` the notes known."""
-    from fedmodel.display import Progress
+    from fedmodel.display.progress import Progress
 
     told = set() if told is None else told
     with Progress(out, experiment) as progress, _interruptible(experiment):

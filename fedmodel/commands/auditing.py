@@ -49,7 +49,7 @@ def audit(
     SUBJECT is a run folder, or an experiment file (.toml), which is then trained as well.
     """
     from fedmodel.audits import audit as auditing
-    from fedmodel.display import findings_table
+    from fedmodel.display.results import findings_table
 
     changes = overrides(set_)
     own = {key: value for key, value in changes.items() if not key.startswith("audit.")}

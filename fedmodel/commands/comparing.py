@@ -24,7 +24,7 @@ def compare(
 
     RUNS are two run folders or more, of one seed or of several.
     """
-    from fedmodel.display import comparison_tables
+    from fedmodel.display.results import comparison_tables
     from fedmodel.runs.comparison import compare as compared
     from fedmodel.runs.comparison_page import write_comparison
 

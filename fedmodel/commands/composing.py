@@ -29,7 +29,7 @@ def privacy_total(
 
     RUN... are run folders of the same data and partition.
     """
-    from fedmodel.display import total_table
+    from fedmodel.display.results import total_table
     from fedmodel.runs.totals import total
 
     found = total(runs, delta=delta)

@@ -28,7 +28,7 @@ def list_(
 
     KIND is one kind of them, e.g. dataset or aggregator.
     """
-    from fedmodel.display import catalogue_tables
+    from fedmodel.display.catalogue import catalogue_tables
 
     for table in catalogue_tables(kind):
         out.print(table)
@@ -56,7 +56,8 @@ def show(
     `fedmodel show data CONFIG`: CONFIG is an experiment file (.toml). Sizes, and skew of labels, groups
     and features, before anything is trained; the page has the charts.
     """
-    from fedmodel.display import data_card, seeds_summary, summary
+    from fedmodel.display.catalogue import data_card
+    from fedmodel.display.results import seeds_summary, summary
     from fedmodel.runs.run import load
     from fedmodel.runs.seeds import SeedRuns
 
@@ -84,8 +85,8 @@ def show(
 
 def _show_clients(config: Path, set_: list[str] | None, page: Path | None) -> None:
     """What each client of an experiment holds, as a table, in words, and as a page."""
-    from fedmodel.build import dealt_out
-    from fedmodel.display import preview_table
+    from fedmodel.dealing import dealt_out
+    from fedmodel.display.plans import preview_table
     from fedmodel.experiment import Experiment
     from fedmodel.runs.preview import preview, write_preview
 

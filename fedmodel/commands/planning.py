@@ -26,8 +26,9 @@ def privacy_plan(
 
     CONFIG is the experiment file (.toml). The page has a chart of epsilon for several noise levels.
     """
-    from fedmodel.display import outlook_table
-    from fedmodel.experiment import Experiment, share_asked
+    from fedmodel.afterwards import share_asked
+    from fedmodel.display.plans import outlook_table
+    from fedmodel.experiment import Experiment
     from fedmodel.planning import planned_evaluations
     from fedmodel.runs.outlook import evaluation_cost, outlook, write_outlook
 

@@ -51,7 +51,7 @@ def run(
 
     CONFIG is the experiment file (.toml).
     """
-    from fedmodel.config import changes_of
+    from fedmodel.config_file import changes_of
     from fedmodel.experiment import Experiment
     from fedmodel.seeds import Repetition
 
@@ -91,7 +91,7 @@ def validate(
 
     CONFIG is the experiment file (.toml).
     """
-    from fedmodel.display import plan_table
+    from fedmodel.display.plans import plan_table
     from fedmodel.experiment import Experiment
 
     experiment = Experiment.read(config, overrides(set_))

@@ -63,7 +63,7 @@ def schema(
     from fedmodel.data.readiness import readiness
     from fedmodel.data.schema import read_schema
     from fedmodel.data.sums import client_sums
-    from fedmodel.display import readiness_table
+    from fedmodel.display.plans import readiness_table
 
     if [path.suffix for path in files] == [".toml"]:
         (path,) = files

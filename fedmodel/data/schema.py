@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from fedmodel.config import Section, explain, parsed
+from fedmodel.config import Section
+from fedmodel.config_file import explain, parsed
 from fedmodel.data.client_file import ClientFile
 from fedmodel.data.reading import check_file
 from fedmodel.data.units import conversion

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from fedmodel.catalogue import KINDS
 from fedmodel.cohort import FlatModel
-from fedmodel.config import Config, read_config
+from fedmodel.config import Config
+from fedmodel.config_file import read_config
 from fedmodel.data.hashing import HashedText
 from fedmodel.data.saved import Reading
 from fedmodel.data.unseen import fitted, read_unseen

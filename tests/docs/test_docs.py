@@ -230,7 +230,7 @@ def test_the_readme_shows_what_the_check_prints(folder):
 def test_the_readme_shows_the_columns_of_a_summary(tmp_path, folder):
     from rich.console import Console
 
-    from fedmodel.display import summary
+    from fedmodel.display.results import summary
 
     config = {**BASE, "data": {"name": "heart_disease", "sensitive": ["sex"]}}
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123

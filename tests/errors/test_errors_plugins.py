@@ -11,7 +11,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fedmodel.display import Progress
+from fedmodel.display.progress import Progress
 from fedmodel.errors import FedmodelError
 
 PLUGIN = '''

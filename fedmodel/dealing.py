@@ -1,0 +1,49 @@
+"""The records of an experiment, and which client holds which."""
+
+from __future__ import annotations
+
+from fedmodel.components import bind
+from fedmodel.config import Config
+from fedmodel.data.federate import check_assignment
+from fedmodel.data.flower import assignment_by
+from fedmodel.data.records import Assignment, Records
+from fedmodel.data.reuse import as_saved, reading_at
+from fedmodel.data.saved import Reading
+from fedmodel.errors import FedmodelError
+from fedmodel.source import Source
+from fedmodel.supplied import supplied
+
+__all__ = ["dealt_out", "load_records", "reading_of"]
+
+
+def load_records(config: Config, source: Source) -> Records:
+    """The records of an experiment before they are dealt out; its seed has no part in them."""
+    column = config.privacy.epsilon_column if config.privacy else None
+    data = bind(config, source).data
+    records = supplied(data, "data", returns=Records, epsilon_column=column)
+    reading = reading_of(config, source)
+    return records if reading is None else as_saved(records, reading)
+
+
+def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
+    """The records of an experiment and which client holds which; no model, nothing encoded.
+
+    Raises:
+        FedmodelError: as `build`.
+    """
+    try:
+        records = load_records(config, source)
+        partition = bind(config, source).partition
+        assignment = supplied(partition, "partition", records, seed=config.seed)
+        if not isinstance(assignment, Assignment):
+            assignment = assignment_by(assignment, records)
+        check_assignment(records, assignment)
+    except FedmodelError as error:
+        error.where = source.place(error.where)
+        raise
+    return records, assignment
+
+
+def reading_of(config: Config, source: Source) -> Reading | None:
+    """How a saved model reads records, if they are to be read like that."""
+    return reading_at(source.base / config.data.encoder) if config.data.encoder else None

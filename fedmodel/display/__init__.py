@@ -1,0 +1,1 @@
+"""What the command line shows. It reads, and never computes."""
