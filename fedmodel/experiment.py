@@ -19,6 +19,7 @@ import torch
 from fedmodel.afterwards import add_references, choose_threshold
 from fedmodel.apps import CohortApp
 from fedmodel.build import Built, bind, build
+from fedmodel.cohort import keep_freed_memory
 from fedmodel.config import Config
 from fedmodel.config_file import read_config
 from fedmodel.data.records import Records
@@ -109,6 +110,8 @@ class Experiment:
     @cached_property
     def built(self) -> Built:
         """Data, model, strategy and plans; loads the data."""
+        if self.config.engine.name == "inline":
+            keep_freed_memory()  # before there is much
         return build(self.config, self.source, self.records)
 
     @property

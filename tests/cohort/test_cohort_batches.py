@@ -1,6 +1,12 @@
 """Batches against the same draws made record by record, and the memory of a step."""
 
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,5 +82,28 @@ def test_a_model_without_dropout_draws_no_keys():
 
 def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     assert machine.keep_freed_memory() == (machine.platform.libc_ver()[0] == "glibc")
+    assert machine.keep_freed_memory() == machine.keep_freed_memory()
     monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
-    assert machine.keep_freed_memory() is False
+    assert machine.keep_freed_memory.__wrapped__() is False
+
+
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FILL = """
+import numpy as np
+from fedmodel.cohort import keep_freed_memory
+
+assert keep_freed_memory()
+kept = [np.ones(1 << 20) for _ in range(16)]  # 8 MiB each
+sizes = [line.split()[1] for line in open("/proc/self/smaps") if line.startswith("AnonHugePages")]
+print(sum(map(int, sizes)) // 1024)
+"""
+
+
+@pytest.mark.skipif(
+    not HUGE.exists() or "[never]" in HUGE.read_text() or platform.libc_ver()[0] != "glibc",
+    reason="this system has no huge pages to give",
+)
+def test_memory_comes_in_huge_pages():
+    done = subprocess.run([sys.executable, "-c", FILL], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 64  # of the 128 MiB at least

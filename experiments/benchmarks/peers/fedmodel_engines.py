@@ -19,7 +19,7 @@ from fedmodel._flower import Layout
 from fedmodel.apps import CohortApp, Workload
 from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.sgd import sgd
-from fedmodel.cohort import FlatModel, LocalTraining
+from fedmodel.cohort import FlatModel, LocalTraining, keep_freed_memory
 from fedmodel.grids import grid_named
 from fedmodel.rounds import Federation, State, rounds
 from fedmodel.strategies.compose import compose
@@ -35,6 +35,8 @@ def settings(work: Work) -> list[dict[str, Any]]:
 
 
 def run(work: Work, lap: Lap, *, grid: str = "inline", threads: int = 1, workers: int = 2) -> None:
+    if grid == "inline":
+        keep_freed_memory()  # as an experiment does first of all
     job = workload(work)
     model, data = job.model, job.data
     chosen = grid_named(
