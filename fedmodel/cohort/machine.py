@@ -54,7 +54,7 @@ def _grow_in_huge_pages(library: ctypes.CDLL) -> None:
     library.sbrk.argtypes, library.malloc.argtypes = [ctypes.c_ssize_t], [ctypes.c_size_t]
     library.free.argtypes = [ctypes.c_void_p]
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    before, blocks = library.sbrk(0), []
+    before, blocks = library.sbrk(0), list[int]()
     # The heap may have room for some; only a growth by what was reserved counts.
     while library.sbrk(0) - before < _RESERVED and len(blocks) < 64:
         blocks.append(library.malloc(16 << 20))
