@@ -85,7 +85,10 @@ class StackedModel:
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
         total, loss = torch.empty_like(local), local.new_empty(len(local))
         most = BATCH_ELEMENTS if local.device.type == "cpu" else DEVICE_ELEMENTS
-        size = max(1, most // max(1, int(self.elements * batch.y.shape[1])))
+        slots = batch.present.numel()
+        if self._in_segments(batch):
+            slots = int(batch.present.sum())
+        size = max(1, round(most * len(local) / max(1.0, self.elements * slots)))
         with _ordinary_attention(), products("float32", local.device):
             self.converted.follow()
             for first in range(0, len(local), size):

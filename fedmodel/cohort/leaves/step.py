@@ -60,7 +60,7 @@ class Step:
     def note(self, name: str, use: Use, *, again: bool = False) -> None:
         """A use of a parameter. One of many (`again`) waits for the others, to be summed with them."""
         if self.keeps_uses:  # a record's norm and what it adds come of the same numbers, both exact
-            use = use.to(self.anchor.dtype)
+            use = use.to(self.anchor.dtype).to_keep()
         if self.keeps_uses or again:
             self.uses.setdefault(name, []).append(use)
         else:

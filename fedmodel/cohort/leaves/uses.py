@@ -42,6 +42,10 @@ class Use:
             return self
         return replace(self, **{n: value.to(dtype) for n, value in lower.items()})  # type: ignore[type-var]
 
+    def to_keep(self) -> Use:
+        """The same use in as few numbers as norms and sums need."""
+        return self
+
     def squared_norm(self) -> Float[Tensor, " R"]:
         """The squared norm of each row's gradient."""
         raise NotImplementedError
@@ -151,6 +155,9 @@ class Summed(Use):
     @staticmethod
     def joined(uses: Sequence[Summed]) -> Summed:
         return Summed(torch.cat([use.g for use in uses], 1))
+
+    def to_keep(self) -> Summed:
+        return Summed(self._rows()[:, None])
 
     def squared_norm(self) -> Float[Tensor, " R"]:
         return squares(self._rows().flatten(1))
