@@ -17,7 +17,13 @@ __all__ = ["compare", "export"]
 def compare(
     runs: Annotated[list[Path], HIDDEN],
     out_: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The page.", show_default=True)
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The page. [default: comparison.html]",
+            show_default=False,
+        ),
     ] = Path("comparison.html"),
 ) -> None:
     """Hold runs against the first of them: results, differences with intervals, settings.
@@ -41,7 +47,13 @@ def export(
     run: Annotated[Path, HIDDEN],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to; new or empty.")],
     form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="csv, tensorboard or svg.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="csv, tensorboard or svg. [default: csv]",
+            show_default=False,
+        ),
     ] = "csv",
 ) -> None:
     """Write a run's tables as CSV, its curves as TensorBoard's event files, or its figures as SVG.

@@ -7,6 +7,7 @@ In the Markdown files ```python is run and ```toml is read as a part of an exper
 import os
 import pkgutil
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from textwrap import dedent
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import fedmodel
+from fedmodel import config
 from fedmodel.catalogue import KINDS
 from fedmodel.cli import app
 from fedmodel.contracts import check_plugin
@@ -115,7 +118,7 @@ COMMANDS = dict(tree())
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_section_with_all_its_options(command):
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    section = re.search(rf"^### fedmodel {command}\b.*\n([^#]*)", page, re.M)
+    section = re.search(rf"^### fedmodel {command}\b.*?\n(.*?)(?=^#|\Z)", page, re.M | re.S)
     assert section, f"docs/commands.md needs a section `### fedmodel {command} ...`"
     options = {
         option
@@ -133,6 +136,50 @@ def test_no_other_command_is_in_the_docs():
         # In code, `fedmodel word` is a command; the prose may say what fedmodel does.
         named = set(re.findall(r"(?:`|\$ |^### |\.venv/bin/)fedmodel ([a-z]+)", text, re.M))
         assert named <= first, page
+
+
+def typed(page):
+    """What the page shows after `$ fedmodel`, as words, without comments."""
+    for block in blocks(page, "console", "bash"):
+        for line in re.findall(r"^(?:\$ )?fedmodel (.*)$", block.text, re.M):
+            yield shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if list(typed(p))], ids=lambda p: p.name)
+def test_options_that_are_shown_exist(page):
+    for words in typed(page):
+        name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
+
+
+def test_the_quick_start_works_from_top_to_bottom(folder):
+    page = ROOT / "docs" / "quickstart.md"
+    for block in blocks(page, "python", "console"):
+        if block.language == "python":
+            exec(compile(block.text, str(page), "exec"), {"__name__": "__main__"})
+            continue
+        for line in block.text.splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[:2] == ["$", "fedmodel"]
+            result = CliRunner().invoke(app, words[2:])
+            assert result.exit_code == 0, (line, result.output, result.exception)
+
+
+def test_every_page_is_one_click_away():
+    listed = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in ROOT.glob("docs/*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in listed, page
+
+
+def test_every_key_of_an_experiment_is_in_the_docs():
+    everything = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    sections = [part for part in vars(config).values() if isinstance(part, type)]
+    keys = {
+        key for part in sections if issubclass(part, config.Section) for key in part.model_fields
+    }
+    assert len(keys) > 50
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", everything)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,7 +256,9 @@ def test_extensions_run(block, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if list(blocks(p, "python"))], ids=lambda p: p.name
+    "page",
+    [p for p in PAGES if list(blocks(p, "python")) and p.name != "quickstart.md"],
+    ids=lambda p: p.name,
 )
 def test_python_runs(page, folder):
     """A page from top to bottom, as its reader would type it."""
