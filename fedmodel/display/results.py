@@ -109,7 +109,7 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
 def comparison_tables(found: Comparison) -> Iterator[Table]:
     """Results of the runs, their differences from the first one, and the settings that differ."""
     shown = [n for n in MEASURES if n in found.table and found.table[n].notna().any()]
-    results = plain_table("", "run", *(MEASURES[n] for n in shown), "epsilon", "time, s")
+    results = plain_table("", "run", *(MEASURES[n] for n in shown), "ε", "time, s")
     for row in found.table.to_dict("records"):
         cells = [_with_half(row[n], row[f"{n}_high"] - row[n]) for n in shown]
         spent = "none" if math.isnan(row["epsilon"]) else f"{row['epsilon']:.3f}"
