@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 import typer
+import typer.core
 
 from fedmodel.commands import (
     auditing,
@@ -22,6 +23,8 @@ from fedmodel.commands import (
 )
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, tell, told
+
+typer.core.HAS_RICH = False  # else help has a stray backslash before [default: ...]
 
 app = typer.Typer(
     name="fedmodel",

@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from fedmodel.errors import FedmodelError, RunFailed, shown, user_place, what_failed
 
-__all__ = ["err", "follow", "follow_seeds", "out", "overrides", "tell", "told"]
+__all__ = ["err", "follow", "follow_seeds", "out", "overrides", "tell", "tell_of_seeds", "told"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -41,6 +41,15 @@ def overrides(pairs: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             changes[key.strip()] = text  # a bare word
     return changes
+
+
+def tell_of_seeds(experiment: Any) -> None:
+    """Say whose figures a look at an experiment shows, if it has several seeds."""
+    if experiment.config.seeds:
+        out.print(
+            f"[yellow]note:[/] figures of seed {experiment.config.seed}, the first of "
+            f"{len(experiment.config.seeds)}; what is drawn, e.g. the split, differs in the others."
+        )
 
 
 def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:

@@ -16,15 +16,9 @@ __all__ = ["compare", "export"]
 
 def compare(
     runs: Annotated[list[Path], HIDDEN],
-    out_: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="The page. [default: comparison.html]",
-            show_default=False,
-        ),
-    ] = Path("comparison.html"),
+    out_: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page.")] = Path(
+        "comparison.html"
+    ),
 ) -> None:
     """Hold runs against the first of them: results, differences with intervals, settings.
 

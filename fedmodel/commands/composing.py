@@ -27,7 +27,7 @@ def privacy_total(
 ) -> None:
     """Add up what private runs on the same records cost each client, tuning runs among them.
 
-    RUN... are run folders of the same data and partition.
+    RUNS are run folders of the same data and partition.
     """
     from fedmodel.display.results import total_table
     from fedmodel.runs.totals import total

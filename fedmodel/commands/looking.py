@@ -11,7 +11,7 @@ from rich.markup import escape
 from fedmodel.commands.completing import kinds, subjects
 from fedmodel.commands.options import Set
 from fedmodel.errors import FedmodelError, shown
-from fedmodel.terminal import out, overrides
+from fedmodel.terminal import out, overrides, tell_of_seeds
 
 __all__ = ["check", "list_", "show"]
 
@@ -97,6 +97,7 @@ def _show_clients(config: Path, set_: list[str] | None, page: Path | None) -> No
     out.print(preview_table(found, experiment.name))
     for line in found.sentences:
         out.print(escape(line))
+    tell_of_seeds(experiment)
     out.print(f"page  {escape(str(page))}", soft_wrap=True)
 
 

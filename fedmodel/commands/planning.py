@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fedmodel.commands.options import HIDDEN, Set
-from fedmodel.terminal import out, overrides
+from fedmodel.terminal import out, overrides, tell_of_seeds
 
 __all__ = ["privacy_plan"]
 
@@ -52,4 +52,9 @@ def privacy_plan(
     out.print(outlook_table(found, experiment.name))
     for line in found.sentences:
         out.print(escape(line))
+    if experiment.config.seeds:
+        out.print(
+            "What all seeds release together costs more than one run: their report adds it up."
+        )
+    tell_of_seeds(experiment)
     out.print(f"page  {escape(str(page))}", soft_wrap=True)

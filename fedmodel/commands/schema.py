@@ -22,7 +22,7 @@ def schema(
     files: Annotated[list[Path], HIDDEN],
     label: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Column that is to be predicted."),
+        typer.Option(metavar="COLUMN", help="Column that is to be predicted."),
     ] = None,
     sensitive: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -37,8 +37,7 @@ def schema(
         typer.Option(
             min=1,
             metavar="N",
-            show_default=False,
-            help="Nothing is told of fewer records. [default: 5]",
+            help="Nothing is told of fewer records.",
         ),
     ] = 5,
     limits: Annotated[
@@ -49,8 +48,7 @@ def schema(
         typer.Option(
             "--out",
             metavar="FILE",
-            show_default=False,
-            help="Where the schema goes; a new file. [default: schema.toml]",
+            help="Where the schema goes; a new file.",
         ),
     ] = Path("schema.toml"),
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsInt
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -26,14 +26,13 @@ def plan_table(experiment: Experiment) -> Table:
     """What an experiment would do, before it runs."""
     built, config = experiment.built, experiment.config
     table = Table(title=escape(experiment.name), title_justify="left", show_header=False)
-    sizes = built.data.sizes("train")
+    sizes, steps = built.data.sizes("train"), built.workload.training.num_steps
     rows = {
         "data": f"{config.data.name}: {int(sizes.sum()):,} training and "
         f"{int(built.data.sizes('test').sum()):,} test records, {len(built.data.classes)} classes",
-        "clients": f"{built.data.num_clients}, {int(sizes.min())} to {int(sizes.max())} training records each",
+        "clients": f"{built.data.num_clients}, {_span(sizes.min(), sizes.max())} training records each",
         "model": f"{config.model.name}, {built.model.size:,} parameters",
-        "client": f"{config.client.name}, {int(built.workload.training.num_steps.min())} to "
-        f"{int(built.workload.training.num_steps.max())} steps a round",
+        "client": f"{config.client.name}, {_span(steps.min(), steps.max())} steps a round",
         "strategy": config.strategy.name,
         "rounds": str(config.rounds),
         "seeds": ", ".join(map(str, config.seeds or [config.seed])),
@@ -53,6 +52,10 @@ def plan_table(experiment: Experiment) -> Table:
     for name, text in rows.items():
         table.add_row(name, escape(text))
     return table
+
+
+def _span(low: SupportsInt, high: SupportsInt) -> str:
+    return f"{int(low)}" if int(low) == int(high) else f"{int(low)} to {int(high)}"
 
 
 def outlook_table(outlook: Outlook, name: str) -> Table:

@@ -55,7 +55,7 @@ def summary(run: Run) -> RenderableType:
     )
     shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
     for title in shown.values():
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for model in MODELS:
         own = rows[rows.model == model]
         if not len(own):
@@ -86,7 +86,7 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
     rows = found[(found.split == "test") & (found.scope == "global")]
     shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
     for title in shown.values():
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for model in MODELS:
         own = rows[rows.model == model].set_index("metric")
         if len(own):
@@ -94,7 +94,7 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
             table.add_row(
                 MODELS[model], *(f"{own['mean'][n]:.4f}" if n in own.index else "" for n in shown)
             )
-            table.add_row("", *(f"±{half[n]:.4f}" if n in own.index else "" for n in shown))
+            table.add_row("", *(f"±{half[n]:.3f}" if n in own.index else "" for n in shown))
     lines: list[RenderableType] = [table] if shown else []
     if privacy := runs.manifest.get("privacy"):
         lines += [Text(sentence) for sentence in privacy["sentences"][:1]]
@@ -109,7 +109,7 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
 def comparison_tables(found: Comparison) -> Iterator[Table]:
     """Results of the runs, their differences from the first one, and the settings that differ."""
     shown = [n for n in MEASURES if n in found.table and found.table[n].notna().any()]
-    results = plain_table("", "run", *(MEASURES[n] for n in shown), "epsilon", "seconds")
+    results = plain_table("", "run", *(MEASURES[n] for n in shown), "ε", "time, s")
     for row in found.table.to_dict("records"):
         cells = [_with_half(row[n], row[f"{n}_high"] - row[n]) for n in shown]
         spent = "none" if math.isnan(row["epsilon"]) else f"{row['epsilon']:.3f}"
@@ -190,4 +190,4 @@ def _results(title: str) -> Table:
 def _with_half(value: float, half: float) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:.4f}" if math.isnan(half) else f"{value:.4f} ±{half:.4f}"
+    return f"{value:.4f}" if math.isnan(half) else f"{value:.4f} ±{half:.3f}"

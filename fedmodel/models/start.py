@@ -92,7 +92,8 @@ def put_in(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
                 f"{name} is {_shape(parameters[name])} in the start model, and {_shape(value)} here",
                 where=WHERE,
                 fix="Sizes follow from the options of the model, the encoded features and the classes "
-                "of the data: use those that it was trained with.",
+                "of the data: use those that it was trained with. `[data] encoder` takes the encoder.json "
+                "of its run.",
             )
     module.load_state_dict(parameters)
 

@@ -37,7 +37,15 @@ from fedmodel.privacy.client_level import sensitivity
 from fedmodel.privacy.rdp import ORDERS, convert, divergences
 from fedmodel.privacy.wording import count, finite
 
-__all__ = ["COLUMNS", "Sum", "add_up", "epsilon_of_tuning", "release_table", "sum_at"]
+__all__ = [
+    "COLUMNS",
+    "Sum",
+    "add_up",
+    "epsilon_of_tuning",
+    "histories_of",
+    "release_table",
+    "sum_at",
+]
 
 COLUMNS = ("client", "records", "what", "noise_multiplier", "sample_rate", "steps")
 COUNTED = {"training": "step", "evaluation counts": "time"}
@@ -64,6 +72,16 @@ def release_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def histories_of(tables: Sequence[pd.DataFrame]) -> dict[str, list[tuple[float, float, int]]]:
+    """The history of each client over all that these tables say was released of it."""
+    histories: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    for table in tables:
+        columns = (table[column] for column in ("client", *COLUMNS[3:]))
+        for client, noise, rate, steps in zip(*columns, strict=True):
+            histories[client].append((float(noise), float(rate), int(steps)))
+    return dict(histories)
+
+
 def add_up(
     tables: Sequence[pd.DataFrame], *, delta: float, accountant: str = "prv"
 ) -> dict[str, Figure]:
@@ -71,11 +89,7 @@ def add_up(
 
     Select the rows that cost the same record first. Clients are told apart by their names.
     """
-    histories: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
-    for table in tables:
-        columns = (table[column] for column in ("client", *COLUMNS[3:]))
-        for client, noise, rate, steps in zip(*columns, strict=True):
-            histories[client].append((float(noise), float(rate), int(steps)))
+    histories = histories_of(tables)
     figures = epsilon_of_clients(list(histories.values()), delta=delta, accountant=accountant)
     return dict(zip(histories, figures, strict=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fedmodel.privacy.rdp import LARGE_ORDERS, ORDERS, SMALL_ORDERS, convert, di
 __all__ = ["composed_epsilon"]
 
 
-def composed_epsilon(runs: Sequence[Sequence[History]], *, delta: float) -> float:
+def composed_epsilon(runs: Sequence[Collection[History]], *, delta: float) -> float:
     """Epsilon of all runs together, for any record, whichever client held it in each of them.
 
     ``runs[r]`` are the histories of run r's clients, each of (noise multiplier, sample rate, steps).

@@ -12,7 +12,9 @@ import pandas as pd
 
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.repeated import half_width
+from fedmodel.privacy.composition import histories_of
 from fedmodel.privacy.repeated import composed_epsilon
+from fedmodel.runs.folder import read_table
 from fedmodel.runs.manifest import read_manifest
 from fedmodel.runs.run import Run
 
@@ -134,18 +136,17 @@ class SeedRuns:
         return float(rows["mean"].iloc[0]) if len(rows) else math.nan
 
     def composed_epsilon(self) -> float | None:
-        """Epsilon of all runs together for a training record (or client), at their delta; None
-        without [privacy]. See `fedmodel.privacy.repeated`."""
+        """Epsilon of all runs together for a training record (or client), at their delta, of all that
+        they released of it, private feature scales among it; None without [privacy].
+        See `fedmodel.privacy.repeated`."""
         histories, delta = [], None
         for run in self.runs.values():
-            clients = run.clients
-            if "steps" not in clients:
+            stated, file = run.manifest.get("privacy", {}), run.path / "released.parquet"
+            if "unit" not in stated or not file.is_file():
                 continue
-            stated = run.manifest.get("privacy", {})
-            moves = stated.get("sensitivity", 1.0) / stated.get("clip", 1.0)  # 1 of records
-            delta = float(clients.delta.iloc[0])
-            rows = zip(clients.noise_multiplier, clients.sample_rate, clients.steps)
-            histories.append([[(noise / moves, rate, int(n))] for noise, rate, n in rows if n])
+            delta = stated["delta"]
+            released = read_table(file)
+            histories.append(histories_of([released[released.records != "evaluation"]]).values())
         return None if delta is None else composed_epsilon(histories, delta=delta)
 
     def _together(self, frame: str, runs: dict[int, Run] | None = None) -> pd.DataFrame:

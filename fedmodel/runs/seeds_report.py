@@ -194,7 +194,8 @@ def _groups(summary: pd.DataFrame) -> Section | None:
     gaps = rows[rows.metric.isin(GAPS) & ~rows.key.str.contains("=", regex=False)]
     whole = summary[(summary.scope == "global") & (summary.model == "global")]
     whole = whole[whole.metric.isin(GAPS) & whole["mean"].notna()]
-    every = "all combined" if len(gaps) else "groups"
+    names = {key.split("=")[0] for key in rows.key if "=" in key}
+    every = names.pop() if len(names) == 1 and not len(gaps) else "all combined"
     table = pd.concat([gaps, whole.assign(key=every)])
     if not len(figures) and not len(table):
         return None

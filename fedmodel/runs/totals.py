@@ -59,8 +59,6 @@ def total(paths: Sequence[Path | str], *, delta: float | None = None) -> Total:
     names = [run["name"] for run in runs]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
     parts = []
     tables = [run["released"] for run in runs]
     if not apart:

@@ -10,6 +10,7 @@ import pytest
 import fedmodel
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy import epsilon_of_history
+from fedmodel.privacy.repeated import composed_epsilon
 from fedmodel.runs.totals import total
 
 CONFIG = {
@@ -103,3 +104,27 @@ def test_what_cannot_be_added_up_is_refused(runs, tmp_path):
     with pytest.raises(FedmodelError, match="does not say what it released") as error:
         total([runs / "one", tmp_path / "plain"])
     assert "[privacy]" in error.value.fix
+
+
+def test_seeds_add_up_private_scales_too(runs, tmp_path):
+    """Of two runs with one client that counts most at every order, the sum is one long history."""
+    two = fedmodel.run(
+        {k: v for k, v in CONFIG.items() if k != "seed"} | {"seeds": [4, 5], "rounds": 1},
+        engine="inline",
+        out=tmp_path / "seeds",
+    )
+    at_each = [
+        [history(run.path, client, ["training"]) for client in run.clients.client]
+        for run in two.runs.values()
+    ]
+    assert all(
+        (noise > 0.0 and steps >= 1) for run in at_each for h in run for noise, _, steps in h
+    )
+    found = two.composed_epsilon()
+    for first in at_each[0]:
+        for second in at_each[1]:
+            both = epsilon_of_history(first + second, delta=1e-3, accountant="rdp").epsilon
+            assert found >= both - 1e-9
+    training = [[h[-1:] for h in run] for run in at_each]
+    assert found > composed_epsilon(training, delta=1e-3)
+    assert two.manifest["privacy"]["epsilon"] == pytest.approx(found)
