@@ -48,26 +48,42 @@ def mixed(clients: int, alpha: float = 1.0) -> dict[str, Any]:
 
 
 PUBLIC = {"encode": "public"}
+POOLED = {"encode": "pooled"}  # where public limits are so wide that hardly a record differs
 TEXT = {"buckets": 2048}
 BAG = {"name": "text_bag", "width": 16}
 
 SETTINGS: dict[str, Setting] = {
-    "heart_disease": Setting(data=PUBLIC),
-    "support2": Setting(data=PUBLIC, partition=mixed(10)),
-    "covid_testing": Setting(data=PUBLIC, metric="roc_auc"),
-    "indo_rct": Setting(data=PUBLIC, metric="roc_auc"),
-    "breast_cancer": Setting(data=PUBLIC, partition=mixed(5)),
-    "adult": Setting(data=PUBLIC, partition=mixed(20)),
+    "heart_disease": Setting(
+        data=PUBLIC,
+        client={"learning_rate": 0.1, "weight_decay": 0.003},
+        private={"batch_size": 128, "learning_rate": 1.0},
+    ),
+    "support2": Setting(
+        data=POOLED,
+        partition=mixed(10),
+        rounds=60,
+        client={"learning_rate": 0.1, "epochs": 0.25},
+        private={"learning_rate": 0.2},
+    ),
+    "covid_testing": Setting(data=PUBLIC, metric="roc_auc", client={"learning_rate": 1.0}),
+    "indo_rct": Setting(data=PUBLIC, metric="roc_auc", client={"learning_rate": 0.1}),
+    "breast_cancer": Setting(data=POOLED, partition=mixed(5), client={"learning_rate": 0.1}),
+    "adult": Setting(
+        data=PUBLIC, partition=mixed(20), private={"batch_size": 256, "learning_rate": 1.0}
+    ),
     "german_credit": Setting(data=PUBLIC, partition=mixed(5), metric="roc_auc"),
     "hmda_boston": Setting(data=PUBLIC, partition=mixed(5), metric="roc_auc"),
     "lending_club": Setting(data=PUBLIC, metric="roc_auc"),
-    "vader_amazon": Setting(data=TEXT, model=BAG),
-    "vader_tweets": Setting(data=TEXT, partition=iid(20), model=BAG),
+    "vader_amazon": Setting(
+        data=TEXT, model=BAG, partition={"name": "grouped_natural", "group_size": 10}
+    ),
+    "vader_tweets": Setting(data=TEXT, partition=iid(10), model=BAG),
     "digits": Setting(data={"encode": "none"}, partition=mixed(5)),
     "digits, cnn": Setting(
         data={"name": "digits", "encode": "none"},
         partition=mixed(5),
         model={"name": "cnn"},
+        client={"learning_rate": 0.3},
         same_family=False,
     ),
 }

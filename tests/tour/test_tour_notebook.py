@@ -51,7 +51,7 @@ def test_it_runs_from_top_to_bottom(notebook):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     cells = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
