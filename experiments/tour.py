@@ -13,7 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,19 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.rounds is not None and asked.rounds < 1:
         parser.error("--rounds: give 1 or more")
     console = Console()
+    command = " ".join(["experiments.tour", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         told = tour(
             asked.only or tuple(SETTINGS),
             Path(folder),
             rounds=asked.rounds,
             say=partial(print, file=sys.stderr),
+            keep=lambda told: asked.out and save(told, asked.out, command=command),
         )
     for table in printed(told):
         console.print(table)
     for name, reason in NEEDS_A_FILE.items():
         console.print(f"left out: {name}, which {reason}", highlight=False)
     if asked.out is not None:
-        for path in save(told, asked.out, command=" ".join(["experiments.tour", *sys.argv[1:]])):
+        for path in save(told, asked.out, command=command):
             console.print(str(path), highlight=False)
 
 
@@ -70,9 +72,13 @@ def tour(
     *,
     seeds: tuple[int, ...] = SEEDS,
     rounds: int | None = None,
-    say=lambda line: None,
+    say: Callable[[str], object] = lambda line: None,
+    keep: Callable[[Told], object] = lambda told: None,
 ) -> Told:
-    """Run the data sets one after the other, with and without privacy; run folders go into `folder`."""
+    """Run the data sets one after the other, with and without privacy; run folders go into `folder`.
+
+    `keep` gets what there is after each of them, so that what was finished is not lost.
+    """
     parts, checks, manifest = [], [], {}
     for name in names:
         begun, setting = time.perf_counter(), SETTINGS[name]
@@ -129,10 +135,12 @@ def tour(
             }
         )
         manifest = next(iter(runs.runs.values())).manifest
+        told = Told(
+            table=pd.DataFrame(parts), checks=pd.DataFrame(checks), manifest=manifest, seeds=seeds
+        )
+        keep(told)
         say(f"{name}: {time.perf_counter() - begun:.0f} s")
-    return Told(
-        table=pd.DataFrame(parts), checks=pd.DataFrame(checks), manifest=manifest, seeds=seeds
-    )
+    return told
 
 
 def scikit_learn(data: FederatedData, *, metric: str) -> float:

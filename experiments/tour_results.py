@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from experiments.tour_settings import NEEDS_A_FILE
+from experiments.tour_settings import NEEDS_A_FILE, SETTINGS
 from fedmodel.display.tables import text_table
 
 __all__ = ["Told", "checked", "printed", "save", "shown"]
@@ -133,6 +133,12 @@ def _about(told: Told, command: str) -> list[str]:
             f"The median client has fewer than {SMALL} training records in {', '.join(tiny.data)}: noise "
             "is drawn by each client for itself, and drowns what so few can tell. Their row with epsilon "
             "3 shows that, not what more records would give."
+        )
+    fitted = [n for n in told.checks.data if SETTINGS[n].data.get("encode") == "pooled"]
+    if fitted:
+        lines.append(
+            f"Scales of features were fitted on training records in {', '.join(fitted)}: no epsilon here "
+            "counts that. The other tables are read by public ranges, texts are hashed."
         )
     lines.append("Left out: " + "; ".join(f"{n} {why}" for n, why in NEEDS_A_FILE.items()) + ".")
     return lines
