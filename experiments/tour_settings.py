@@ -72,7 +72,7 @@ SETTINGS: dict[str, Setting] = {
         data=POOLED,
         partition=mixed(10),
         rounds=60,
-        client={"learning_rate": 0.2, "epochs": 0.25},
+        client={"learning_rate": 0.1, "batch_size": 64, "epochs": 0.25},
         private={"learning_rate": 0.2},
     ),
     "covid_testing": Setting(data=PUBLIC, metric="roc_auc", client={"learning_rate": 1.0}),
