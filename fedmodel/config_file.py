@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fedmodel.config import Config
+from fedmodel.config import Config, Section
 from fedmodel.errors import FedmodelError, marked_line, nearest, shown, wanted
 from fedmodel.source import Source
 

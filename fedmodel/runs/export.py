@@ -72,7 +72,7 @@ def _tensorboard(run: Run | SeedRuns, to: Path) -> list[Path]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise FedmodelError(
-            "TensorBoard's event files need its package, which is not installed",
+            "the package tensorboard, which writes event files, is not installed",
             where="--format tensorboard",
             fix='Install it: pip install "fedmodel[tensorboard]"; or take --format csv.',
         ) from None

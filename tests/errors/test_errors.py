@@ -175,7 +175,7 @@ WRONG_PARTS = {
     "an unknown word in a list": (
         '\n[evaluation]\nevery = 1\nreferences = ["pooled", "lokal"]\n',
         '"lokal"',
-        '"pooled", "local" or "non_private"',
+        '"pooled", "local", "non_private" or "cross_site"',
     ),
     "a share of more than all": (
         '\n[attack]\nname = "sign_flip"\nclients = 1.5\n',

@@ -102,7 +102,9 @@ def own(own):
 
 
 def interrupted(delta):
-    raise KeyboardInterrupt
+    if delta.any():  # zeros are a trial before the run
+        raise KeyboardInterrupt
+    return delta.mean(0)
 
 
 class NotAChoice:
@@ -351,7 +353,8 @@ def test_a_mistake_ends_the_process_with_2(fedmodel, experiment):
         "              ^^^^^^^^^^^^\n\n"
         "  Did you mean `learning_rate`? sgd takes: learning_rate (required), batch_size (default 32), epochs\n"
         "  (default 1.0), steps (default None), optimiser (default 'sgd'), momentum (default 0.0),\n"
-        "  weight_decay (default 0.0), proximal (default 0.0), beside dropout.\n"
+        "  weight_decay (default 0.0), proximal (default 0.0), class_weights (default None), beside dropout,\n"
+        "  schedule.\n"
     )
 
 
