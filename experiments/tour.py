@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.rounds is not None and asked.rounds < 1:
         parser.error("--rounds: give 1 or more")
     console = Console()
+    if not console.is_terminal:  # a file or a pipe takes lines of any length
+        console = Console(width=140)
     command = " ".join(["experiments.tour", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         told = tour(

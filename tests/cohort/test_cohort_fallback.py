@@ -226,8 +226,9 @@ def tied():
     return net
 
 
-def only_the_last(self, name, total):
-    self.totals[name] = total
+def only_the_last(self, name, use, factor=None):
+    use.total(self.rows, self.totals[name], factor)
+    self._begun.add(name)
 
 
 def untied(uses):
@@ -259,9 +260,10 @@ FAULTS = {
     ),
     "a row is counted for its neighbour": (
         lambda: Net(by_mean),
-        (Rows, "products", lambda self, a, b: torch.bmm(
+        (Rows, "products", lambda self, a, b, out: torch.bmm(
             a.reshape(self.num_clients, -1, a.shape[-1]).mT,
             b.reshape(self.num_clients, -1, b.shape[-1]).flip(1),
+            out=out,
         )),
     ),
 }  # fmt: skip

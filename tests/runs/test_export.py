@@ -92,7 +92,7 @@ def test_what_cannot_be_exported_is_refused(runs, tmp_path, monkeypatch):
     with pytest.raises(fedmodel.FedmodelError, match="holds no run"):
         export(tmp_path, tmp_path / "new", form="csv")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
-    with pytest.raises(fedmodel.FedmodelError, match="which is not installed") as error:
+    with pytest.raises(fedmodel.FedmodelError, match="is not installed") as error:
         export(runs.path, tmp_path / "new", form="tensorboard")
     assert "fedmodel[tensorboard]" in error.value.fix
     assert not (tmp_path / "new").exists()

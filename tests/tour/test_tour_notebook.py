@@ -43,6 +43,7 @@ def test_it_is_kept_without_outputs_and_places(notebook):
     assert not re.search(r"/(home|root|work|Users|tmp)/", NOTEBOOK.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook):
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
