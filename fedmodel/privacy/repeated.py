@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from fedmodel.privacy.accounting import History, check_delta, merge
-from fedmodel.privacy.rdp import LARGE_ORDERS, ORDERS, SMALL_ORDERS, convert, divergences
+from fedmodel.privacy.rdp import divergences, over_orders
 
 __all__ = ["composed_epsilon"]
 
@@ -33,18 +34,13 @@ def composed_epsilon(runs: Sequence[Collection[History]], *, delta: float) -> fl
     if not taken:
         return 0.0
 
-    def at(orders: np.ndarray) -> tuple[float, int]:
+    def together(orders: np.ndarray) -> Float[np.ndarray, "1 A"]:
         total = np.zeros(len(orders))
         for run in taken:
             of_clients = [
                 np.array(counts) @ divergences(settings, orders) for settings, counts in run
             ]
             total += np.max(of_clients, axis=0)
-        best, index = convert(total[None], delta=delta, orders=orders)
-        return float(best[0]), int(index[0])
+        return total[None]
 
-    best, index = at(ORDERS)
-    for extreme, further in ((0, SMALL_ORDERS), (len(ORDERS) - 1, LARGE_ORDERS)):
-        if index == extreme:
-            best = min(best, at(further)[0])
-    return max(0.0, best)
+    return over_orders(together, delta=delta)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedmodel.errors import FedmodelError
@@ -29,6 +29,7 @@ ACCOUNTANTS = st.sampled_from(["prv", "rdp", "gdp"])
     steps=st.integers(1, 500),
     accountant=ACCOUNTANTS,
 )
+@example(epsilon=0.1, rate=0.01171875, steps=2, accountant="rdp")  # the best order is 67
 def test_the_noise_keeps_to_the_budget_and_wastes_little(epsilon, rate, steps, accountant):
     setting = {"sample_rate": rate, "steps": steps, "delta": 1e-5, "accountant": accountant}
     noise = noise_for(epsilon=epsilon, **setting)
