@@ -57,10 +57,6 @@ class Layers:
         return len(self._layers)
 
     @property
-    def has_convolutions(self) -> bool:
-        return any(layer.shape != _LINEAR for layer in self._layers)
-
-    @property
     def form(self) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         """What `chain_loops` calls a chain's form."""
         rows, place, single, work = [], 0, 0, 0

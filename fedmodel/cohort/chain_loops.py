@@ -13,7 +13,12 @@ import numpy as np
 
 from fedmodel.cohort import activation_loops, image_loops
 from fedmodel.cohort.activation_loops import activate, derive
-from fedmodel.cohort.image_loops import channels_first, channels_last, channels_last_in_place
+from fedmodel.cohort.image_loops import (
+    channels_first,
+    channels_last,
+    channels_last_in_place,
+    weights,
+)
 from fedmodel.compiling import compiled, inlined
 
 __all__ = ["Row", "add", "run", "square", "train"]
@@ -141,9 +146,7 @@ def _square(form, kept, singles, squared, work):
         g = _block(kept, table[layer, 6], table[layer, 1], number)
         if shapes[layer, 0]:
             shape = shapes[layer]
-            one = _block(
-                singles, table[layer, 9], shape[9] * shape[3] * shape[4] * shape[0], number
-            )
+            one = _block(singles, table[layer, 9], weights(shape), number)
             image_loops.square(shape, a, g, one, squared[:, :, layer], work)
             continue
         for r in range(number):
@@ -172,8 +175,7 @@ def _add(form, kept, singles, factors, total, work):
         if shapes[layer, 0]:
             shape, own = shapes[layer], factors[:, layer]
             if len(singles):
-                size = shape[9] * shape[3] * shape[4] * shape[0]
-                one = _block(singles, table[layer, 9], size, number)
+                one = _block(singles, table[layer, 9], weights(shape), number)
                 image_loops.add_kept(weight, bias, shape, one, g, own, total, work)
             else:
                 image_loops.add(weight, bias, shape, a, g, own, total, work)

@@ -25,6 +25,7 @@ __all__ = [
     "forward",
     "square",
     "unpool",
+    "weights",
 ]
 
 
@@ -137,6 +138,13 @@ def _scatter(patches, shape, image):
 def _sizes(shape):
     """Positions P, numbers of a patch, output channels O."""
     return shape[10] * shape[11], shape[3] * shape[4] * shape[0], shape[9]
+
+
+@inlined
+def weights(shape):
+    """Numbers of a weight."""
+    _, k, o = _sizes(shape)
+    return o * k
 
 
 @compiled

@@ -85,16 +85,17 @@ class StackedModel:
     ) -> tuple[Float[Tensor, "K d"], Float[Tensor, " K"]]:
         total, loss = torch.empty_like(local), local.new_empty(len(local))
         most = BATCH_ELEMENTS if local.device.type == "cpu" else DEVICE_ELEMENTS
-        slots = batch.present.numel()
-        if self._in_segments(batch):
-            slots = int(batch.present.sum())
+        segments = self._in_segments(batch)
+        slots = int(batch.present.sum()) if segments else batch.present.numel()
         size = max(1, round(most * len(local) / max(1.0, self.elements * slots)))
         with _ordinary_attention(), products("float32", local.device):
             self.converted.follow()
             for first in range(0, len(local), size):
                 some = slice(first, first + size)
                 part = batch.part(some, slice(None))
-                loss[some] = self._pass(local[some].detach(), part, scale, out=total[some])
+                loss[some] = self._pass(
+                    local[some].detach(), part, scale, segments=segments, out=total[some]
+                )
         return total, loss
 
     def _pass(
@@ -103,10 +104,11 @@ class StackedModel:
         batch: Batch,
         scale: Scale | None,
         *,
+        segments: bool,
         out: Float[Tensor, "k d"],
     ) -> Float[Tensor, " k"]:
         """One forward and one backward pass of some clients: their gradients to `out`, their losses."""
-        rows = Rows(batch.present, segments=self._in_segments(batch))
+        rows = Rows(batch.present, segments=segments)
         if not rows.number:
             out.zero_()
             return local.new_zeros(len(local))

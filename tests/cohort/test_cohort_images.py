@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cohort.oracle import record_gradient
+from cohort.oracle import held_against_single_records, record_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -76,22 +76,7 @@ def test_any_network_gives_what_one_backward_pass_a_record_gives(
         shape = (shape[0] * shape[1] * shape[2],)
     model, local, batch = problem(layers, shape, torch.tensor(present), dtype)
     kernel = Chain(model, batch.x.flatten(0, 1), local)
-    records = {
-        (k, slot): record_gradient(model, local[k], batch, k, slot)
-        for k, slot in batch.present.nonzero().tolist()
-    }
-    clip = share * max([float(g.norm()) for g, _ in records.values()], default=1.0) + 1e-3
-    sums, clipped = torch.zeros_like(local), torch.zeros_like(local)
-    losses = local.new_zeros(len(local))
-    for (k, _), (gradient, loss) in records.items():
-        sums[k] += gradient
-        losses[k] += loss
-        clipped[k] += gradient * min(1.0, clip / max(float(gradient.norm()), 1e-12))
-    found, loss = kernel.loss_sum_gradient(local, batch)
-    torch.testing.assert_close(found, sums, **CLOSE[dtype])
-    torch.testing.assert_close(loss, losses, **CLOSE[dtype])
-    found = kernel.clipped_gradient_sum(local, batch, clip=clip)
-    torch.testing.assert_close(found, clipped, **CLOSE[dtype])
+    held_against_single_records(kernel, model, local, batch, share=share, close=CLOSE[dtype])
 
 
 def test_the_first_of_equal_pixels_has_the_gradient():
