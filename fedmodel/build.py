@@ -103,7 +103,7 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
     strategy = supplied(bound.strategy, "strategy", returns=Strategy, **told)
     asked = protect_sums(strategy, config)
     reading = reading_of(config, source)
-    records = shared() if shared else load_records(config, source)
+    records = shared() if shared else load_records(config, bound, reading)
     assignment = supplied(bound.partition, "partition", records, seed=config.seed)
     clean = federate(
         records,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedmodel.components import bind
+from fedmodel.components import Components, bind
 from fedmodel.config import Config
 from fedmodel.data.federate import check_assignment
 from fedmodel.data.flower import assignment_by
@@ -16,12 +16,13 @@ from fedmodel.supplied import supplied
 __all__ = ["dealt_out", "load_records", "reading_of"]
 
 
-def load_records(config: Config, source: Source) -> Records:
-    """The records of an experiment before they are dealt out; its seed has no part in them."""
+def load_records(config: Config, bound: Components, reading: Reading | None) -> Records:
+    """The records of an experiment before they are dealt out; its seed has no part in them.
+
+    `reading` is what `reading_of` gives.
+    """
     column = config.privacy.epsilon_column if config.privacy else None
-    data = bind(config, source).data
-    records = supplied(data, "data", returns=Records, epsilon_column=column)
-    reading = reading_of(config, source)
+    records = supplied(bound.data, "data", returns=Records, epsilon_column=column)
     return records if reading is None else as_saved(records, reading)
 
 
@@ -32,9 +33,9 @@ def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
         FedmodelError: as `build`.
     """
     try:
-        records = load_records(config, source)
-        partition = bind(config, source).partition
-        assignment = supplied(partition, "partition", records, seed=config.seed)
+        bound = bind(config, source)
+        records = load_records(config, bound, reading_of(config, source))
+        assignment = supplied(bound.partition, "partition", records, seed=config.seed)
         if not isinstance(assignment, Assignment):
             assignment = assignment_by(assignment, records)
         check_assignment(records, assignment)

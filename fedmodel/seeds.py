@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator, Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import tomli_w
 
-from fedmodel.dealing import load_records
+from fedmodel.data.records import Records
+from fedmodel.dealing import load_records, reading_of
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment, Round
 from fedmodel.runs.folder import RunFolder
@@ -36,7 +37,12 @@ class Repetition:
     def __init__(self, experiment: Experiment, path: Path) -> None:
         self.experiment, self.path = experiment, path
         # Loaded when the first run asks for them.
-        self.records = cache(partial(load_records, experiment.config, experiment.source))
+        self.records = cache(self._load)
+
+    def _load(self) -> Records:
+        experiment = self.experiment
+        reading = reading_of(experiment.config, experiment.source)
+        return load_records(experiment.config, experiment.components, reading)
 
     @classmethod
     def begin(cls, experiment: Experiment, out: Path | str | None = None) -> Repetition:

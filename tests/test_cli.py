@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
+from calling import call
 
-from fedmodel.cli import main
 from fedmodel.runs.run import load
 
 CONFIG = """
@@ -35,14 +35,6 @@ def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hearts.toml").write_text(CONFIG.format(rounds=3))
     return tmp_path / "hearts.toml"
-
-
-def call(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["fedmodel", *arguments])
-    with pytest.raises(SystemExit) as done:
-        main()
-    said = capsys.readouterr()
-    return done.value.code, said.out + said.err
 
 
 def test_a_run_tells_each_round_and_where_everything_is(config, monkeypatch, capsys):

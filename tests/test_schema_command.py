@@ -1,12 +1,10 @@
 """`fedmodel schema` as its user meets it: from files to a schema, mended by hand, to a run."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
+from calling import call
 
-from fedmodel.cli import main
 from fedmodel.runs.run import load
 
 CONFIG = """
@@ -42,14 +40,6 @@ def hospitals(tmp_path, monkeypatch):
         frame.to_csv(f"{name}.csv", index=False, sep=";" if name == "south" else ",")
     (tmp_path / "e.toml").write_text(CONFIG)
     return tmp_path
-
-
-def call(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["fedmodel", *arguments])
-    with pytest.raises(SystemExit) as done:
-        main()
-    said = capsys.readouterr()
-    return done.value.code, said.out + said.err
 
 
 def test_from_files_to_a_run(hospitals, monkeypatch, capsys):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-import typer
-
-from fedmodel.commands.options import HIDDEN, RUN, Set
+from fedmodel.commands.options import HIDDEN, RUN, RunFolder, Set
 from fedmodel.terminal import follow, overrides
 
 __all__ = ["evaluate"]
@@ -17,12 +15,7 @@ def evaluate(
     run: Annotated[Path, RUN],
     config: Annotated[Path, HIDDEN],
     set_: Set = None,
-    out_: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--out", metavar="DIR", help="Run folder; new or empty. [default: runs/<name>-<time>]"
-        ),
-    ] = None,
+    out_: RunFolder = None,
 ) -> None:
     """Evaluate a run's model on other data, without training: tables and report of a run of its own.
 

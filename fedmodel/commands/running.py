@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from fedmodel.commands.options import HIDDEN, RUN, Engine, Set
+from fedmodel.commands.options import HIDDEN, RUN, Engine, RunFolder, Set
 from fedmodel.terminal import err, follow, follow_seeds, out, overrides
 
 __all__ = ["resume", "run", "validate"]
@@ -40,12 +40,7 @@ def run(
     set_: Set = None,
     engine: Engine = None,
     seed: Annotated[Optional[int], typer.Option(help="Seed of the experiment.")] = None,  # noqa: UP045
-    out_: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--out", metavar="DIR", help="Run folder; new or empty. [default: runs/<name>-<time>]"
-        ),
-    ] = None,
+    out_: RunFolder = None,
 ) -> None:
     """Run an experiment and write its tables, model and report; with `seeds`, once with each.
 

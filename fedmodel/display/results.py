@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fedmodel.display.tables import plain_table
+from fedmodel.display.tables import bare_table, plain_table
 
 if TYPE_CHECKING:
     from fedmodel.runs.comparison import Comparison
@@ -176,13 +176,7 @@ def total_table(total: Total) -> Table:
 
 
 def _results(title: str) -> Table:
-    table = Table(
-        title=escape(title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = bare_table(title)
     table.add_column("model", no_wrap=True)
     return table
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calling import call
 
 from fedmodel.audits import membership as module
 from fedmodel.audits.audit import audit, chosen, subject
 from fedmodel.audits.membership import membership
 from fedmodel.audits.watching import shadow, watch
-from fedmodel.cli import main
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
 
@@ -141,14 +140,6 @@ def test_attackers_are_not_scored(random_labels):
     exposed = found.tables["records"].groupby("client").exposure_server.count()
     assert exposed.to_dict() == {"a": 0, "b": 40}
     assert any("attackers" in note for note in found.notes)
-
-
-def call(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["fedmodel", *arguments])
-    with pytest.raises(SystemExit) as done:
-        main()
-    said = capsys.readouterr()
-    return done.value.code, said.out + said.err
 
 
 def test_the_command_writes_tables_and_a_page(tmp_path, monkeypatch, capsys):
