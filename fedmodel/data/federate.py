@@ -68,40 +68,15 @@ def federate(
     sizes = np.bincount(cell, minlength=len(assignment.names) * len(SPLITS))
     ends = sizes.cumsum().reshape(-1, len(SPLITS))
     starts = np.append(0, ends[:-1, -1])
-    encoder: Encoder | HashedText
-    names: tuple[str, ...] = ()
-    outside: tuple[str, ...] = ()
-    if reading is not None:
-        encoder, x = reading.encoder, encoded(records, assignment, reading)
-        names = () if isinstance(encoder, HashedText) else encoder.names
-    elif records.text is not None:
-        if ranges:
-            raise FedmodelError(
-                "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
-            )
-        if encode == "private":
-            raise FedmodelError(
-                'encode = "private" has no effect on texts',
-                where="[data] encode",
-                fix="Leave it out, and `encoding_epsilon` too: texts are hashed, nothing is fitted.",
-            )
-        encoder = HashedText(
-            max_tokens=records.max_tokens,
-            buckets=records.buckets,
-            column=str(records.text.name or "text"),
-        )
-        x = encoder.transform(records.text)
-    else:
-        assert records.features is not None
-        encoder, outside = fit_encoder(
-            records,
-            assignment,
-            training=parts == 0,
-            encode=encode,
-            ranges=ranges,
-            release=release,
-        )
-        x, names = encoder.transform(records.features, assignment.client), encoder.names
+    encoder, x, names, outside = _encoded(
+        records,
+        assignment,
+        training=parts == 0,
+        encode=encode,
+        ranges=ranges,
+        reading=reading,
+        release=release,
+    )
     levels = [records.sensitive[name].cat.codes.to_numpy() for name in records.attributes]
     group = np.column_stack(levels) if levels else np.empty((len(records), 0))
     return FederatedData(
@@ -120,6 +95,42 @@ def federate(
         parts=_hash(parts.astype(np.int8).tobytes()),
         encoder=encoder,
     )
+
+
+def _encoded(
+    records: Records,
+    assignment: Assignment,
+    *,
+    training: np.ndarray,
+    encode: Encode,
+    ranges: Mapping[str, Sequence[float] | Sequence[str]] | None,
+    reading: Reading | None,
+    release: Release | None,
+) -> tuple[Encoder | HashedText, np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """The encoder, the numbers or token ids ``[N, ...]``, the features' names, what was out of range."""
+    if reading is not None:
+        encoder = reading.encoder
+        names = () if isinstance(encoder, HashedText) else encoder.names
+        return encoder, encoded(records, assignment, reading), names, ()
+    if records.text is not None:
+        if ranges:
+            raise FedmodelError(
+                "ranges have no effect on texts", where="[data.ranges]", fix="Leave them out."
+            )
+        if encode == "private":
+            raise FedmodelError(
+                'encode = "private" has no effect on texts',
+                where="[data] encode",
+                fix="Leave it out, and `encoding_epsilon` too: texts are hashed, nothing is fitted.",
+            )
+        column = str(records.text.name or "text")
+        hashed = HashedText(max_tokens=records.max_tokens, buckets=records.buckets, column=column)
+        return hashed, hashed.transform(records.text), (), ()
+    assert records.features is not None
+    fitted, outside = fit_encoder(
+        records, assignment, training=training, encode=encode, ranges=ranges, release=release
+    )
+    return fitted, fitted.transform(records.features, assignment.client), fitted.names, outside
 
 
 def _told(records: Records) -> Iterator[bytes]:

@@ -174,6 +174,6 @@ def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
 
 
 def test_workers_are_given_their_gpu(monkeypatch):
-    monkeypatch.setattr("fedmodel.components._cuda_devices", lambda: ("cuda", "cuda:0", "cuda:1"))
+    monkeypatch.setattr("fedmodel.combinations._cuda_devices", lambda: ("cuda", "cuda:0", "cuda:1"))
     with pytest.raises(FedmodelError, match="gives each worker its GPU"):
         Experiment.read(experiment(name="ray", device="cuda:1"))

@@ -1,0 +1,310 @@
+"""Settings that may not stand together, or that would have no effect: refused before data is loaded."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from flwr.serverapp.strategy import Strategy
+
+from fedmodel.catalogue import KINDS, Component
+from fedmodel.cohort.precision import unsupported
+from fedmodel.config import AdaptiveClip, Config, Targets
+from fedmodel.errors import FedmodelError, say, shown
+from fedmodel.evaluation.severity import KINDS as SEVERITIES
+from fedmodel.source import Source
+
+__all__ = ["check_combinations"]
+
+
+def check_combinations(
+    config: Config, source: Source, *, client: Component, strategy: Component
+) -> None:
+    """Raise FedmodelError for the first of them, section by section."""
+    _check_unit(config, source, private=getattr(client.function, "private", False))
+    _check_privacy(config, client, source)
+    _check_rounds(config, source)
+    _check_encoding(config, source)
+    _check_evaluation(config, source)
+    _check_engine(config, client, source)
+    _check_strategy(config, strategy, source)
+
+
+def _check_privacy(config: Config, client: Component, source: Source) -> None:
+    """Who noises, by how much, and what a client may not tell."""
+    private = getattr(client.function, "private", False)
+    if config.privacy and config.privacy.unit == "record" and not private:
+        raise FedmodelError(
+            f"{config.client.name} adds no noise, so [privacy] has no effect",
+            where=source.where("privacy"),
+            fix='Use [client] name = "dp_sgd", or drop [privacy].',
+        )
+    if private and not config.privacy:
+        raise FedmodelError(
+            f"{config.client.name} needs to know what is promised, and there is no [privacy]",
+            where=source.where("client", "name"),
+            fix='Add [privacy] with e.g. epsilon = 3.0, or use [client] name = "sgd".',
+        )
+    if config.privacy:
+        ways = ("epsilon", "epsilon_column", "noise_multiplier")
+        given = [way for way in ways if getattr(config.privacy, way) is not None]
+        if len(given) != 1:
+            have = ("none", "", "both", "all")[len(given)]
+            raise FedmodelError(
+                f"[privacy] needs one of {say(ways)}, not {have}",
+                where=source.where("privacy", *given[-1:]),
+                fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
+                + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
+            )
+    if config.privacy and client.options.get("class_weights") == "balanced":
+        raise FedmodelError(
+            "balanced class weights are made of the clients' label counts, which [privacy] protects",
+            where=source.where("client", "class_weights"),
+            fix="Give numbers that are known otherwise, e.g. class_weights = [1.0, 4.0].",
+        )
+
+
+def _check_rounds(config: Config, source: Source) -> None:
+    """Without a round there is nothing but a model to evaluate."""
+    if config.rounds == 0 and config.model.init is None:
+        raise FedmodelError(
+            "no round is trained, and there is no model to evaluate",
+            where=source.where("rounds"),
+            fix="Set rounds = 1 or more, or name a model: [model] init.",
+        )
+    if config.rounds == 0 and (config.privacy or config.evaluation.references):
+        raise FedmodelError(
+            "nothing is trained in 0 rounds, so neither [privacy] nor references have an effect",
+            where=source.where("rounds"),
+            fix="Drop them, or set rounds = 1 or more.",
+        )
+
+
+def _check_encoding(config: Config, source: Source) -> None:
+    """Noised scales need a budget, and noise that a resumed run draws again."""
+    fitting = {"encode", "ranges"} & config.data.model_fields_set
+    if config.data.encoder is not None and fitting:
+        raise FedmodelError(
+            f"nothing is fitted where `encoder` names one, so `{min(fitting)}` has no effect",
+            where=source.where("data", min(fitting)),
+            fix="Drop one of them.",
+        )
+    privacy, private = config.privacy, config.data.encode == "private"
+    given = privacy is not None and privacy.encoding_epsilon is not None
+    if given and not private:
+        raise FedmodelError(
+            "`encoding_epsilon` has no effect: the scales of features are not noised",
+            where=source.where("privacy", "encoding_epsilon"),
+            fix='Use [data] encode = "private", or drop it.',
+        )
+    if not private:
+        return
+    where = source.where("data", "encode")
+    if privacy is None or privacy.unit == "client":
+        raise FedmodelError(
+            'encode = "private" has no budget to be charged to: there is no [privacy]'
+            if privacy is None
+            else 'encode = "private" noises what single records change, and unit = "client" protects '
+            "all records of a client",
+            where=where,
+            fix='Use encode = "public", which reads no record.',
+        )
+    if privacy.encoding_epsilon is None:
+        raise FedmodelError(
+            'encode = "private" does not say what it may cost',
+            where=where,
+            fix="Add to [privacy] a part of the budget, e.g. encoding_epsilon = 0.3.",
+        )
+    if privacy.noise == "secure":
+        raise FedmodelError(
+            'encode = "private" is drawn whenever the data is read, which secure noise would not repeat',
+            where=source.where("privacy", "noise"),
+            fix='Use encode = "public", or noise = "seeded".',
+        )
+
+
+def _check_evaluation(config: Config, source: Source) -> None:
+    """What noised counts must not be told together with, and keys that mean nothing without noise."""
+    evaluation = config.evaluation
+    where = partial(source.where, "evaluation")
+    references = evaluation.references
+    if "non_private" in references and not config.privacy:
+        raise FedmodelError(
+            "the reference `non_private` is this run itself: there is no [privacy]",
+            where=where("references", references.index("non_private")),
+            fix="Drop it from `references`.",
+        )
+    if evaluation.epsilon is not None and evaluation.noise_multiplier is not None:
+        raise FedmodelError(
+            "[evaluation] has both epsilon and noise_multiplier",
+            where=where("noise_multiplier"),
+            fix="Drop one of them: `epsilon` calibrates the noise on counts, `noise_multiplier` sets it.",
+        )
+    severity = evaluation.severity
+    if severity is not None:
+        if not any(getattr(severity, kind) for kind in SEVERITIES):
+            raise FedmodelError(
+                "[evaluation.severity] names no levels",
+                where=source.where("evaluation", "severity"),
+                fix="Add e.g. feature_noise = [0.1, 0.5, 1.0], missing_features or typos.",
+            )
+        if severity.every is not None and severity.every % evaluation.every:
+            raise FedmodelError(
+                f"worse records are tried every {severity.every} rounds, and rounds are evaluated every "
+                f"{evaluation.every}",
+                where=source.where("evaluation", "severity", "every"),
+                fix=f"Choose a multiple of {evaluation.every}.",
+            )
+    if evaluation.threshold_by is not None and evaluation.threshold != "validation":
+        raise FedmodelError(
+            "`threshold_by` has no effect: no threshold is chosen",
+            where=where("threshold_by"),
+            fix='Add threshold = "validation", or drop it.',
+        )
+    if evaluation.threshold == "validation" and evaluation.private:
+        raise FedmodelError(
+            "noised counts have no histogram of scores to choose a threshold on",
+            where=where("threshold"),
+            fix="Give a number, e.g. threshold = 0.3, or leave the evaluation without noise.",
+        )
+    if not evaluation.private:
+        for key in ("delta", "noise"):
+            if getattr(evaluation, key) is not None:
+                raise FedmodelError(
+                    f"`{key}` has no effect: the evaluation counts are not noised",
+                    where=where(key),
+                    fix="Add e.g. epsilon = 1.0 to [evaluation], or drop it.",
+                )
+    elif evaluation.severity is not None:
+        raise FedmodelError(
+            "counts of worse records would be answers beyond those that [evaluation] noises and counts",
+            where=source.where("evaluation", "severity"),
+            fix="Drop [evaluation.severity], or try it in a run of its own without noise on counts.",
+        )
+    elif evaluation.references:
+        raise FedmodelError(
+            "references would let out the exact counts of records that [evaluation] protects",
+            where=where("references"),
+            fix="Drop `references`, or train them in a run of their own without noise on counts.",
+        )
+
+
+def _check_engine(config: Config, client: Component, source: Source) -> None:
+    engine, devices = config.engine, _cuda_devices()
+    if engine.address and engine.name != "ray":
+        raise FedmodelError(
+            f"`address` has no effect on engine {engine.name!r}",
+            where=source.where("engine", "address"),
+            fix='Use [engine] name = "ray", or drop it.',
+        )
+    if engine.device not in ("cpu", *devices):
+        raise FedmodelError(
+            f"this machine has no device {shown(engine.device)}",
+            where=source.where("engine", "device"),
+            fix=f'Use device = "cpu"{"".join(f" or {shown(d)}" for d in devices)}. Supported are the '
+            "CPU and the NVIDIA GPUs that torch finds.",
+        )
+    if engine.device not in ("cpu", "cuda") and engine.name != "inline":
+        raise FedmodelError(
+            f"engine {engine.name!r} gives each worker its GPU, so it cannot be {shown(engine.device)}",
+            where=source.where("engine", "device"),
+            fix='Use device = "cuda"; CUDA_VISIBLE_DEVICES says which GPUs there are.',
+        )
+    if reason := unsupported(engine.precision, engine.device):
+        raise FedmodelError(
+            reason,
+            where=source.where("engine", "precision"),
+            fix='Use precision = "float32", or another device.',
+        )
+    if engine.precision != "float32" and getattr(client.function, "own_gradients", False):
+        raise FedmodelError(
+            f"`precision` has no effect on {config.client.name}, which takes gradients by itself",
+            where=source.where("engine", "precision"),
+            fix="Drop it, or use another client behaviour.",
+        )
+
+
+def _check_strategy(config: Config, strategy: Component, source: Source) -> None:
+    """What the round loop cannot run, and what asks private clients for too much."""
+    function = strategy.function
+    if config.privacy and "train_loss_key" in KINDS["strategy"].schema(function):
+        raise FedmodelError(
+            f"{config.strategy.name} weighs clients by their training loss, which a private client "
+            "keeps to itself",
+            where=source.where("strategy", "name"),
+            fix="Use another strategy, or drop [privacy].",
+        )
+    if not isinstance(function, type):
+        return
+    if not issubclass(function, Strategy):
+        raise FedmodelError(
+            f"{config.strategy.name} is not a flwr.serverapp.strategy.Strategy",
+            where=source.where("strategy", "name"),
+            fix='Use e.g. name = "compose", or a class that inherits from Flower\'s Strategy.',
+        )
+    if function.start is not Strategy.start:
+        raise FedmodelError(
+            f"{config.strategy.name} brings a round loop of its own (`start`)",
+            where=source.where("strategy", "name"),
+            fix="Run it with fedmodel.run_app(server_app, client_app, ...).",
+        )
+
+
+def _check_unit(config: Config, source: Source, *, private: bool) -> None:
+    """What each unit and mode of [privacy] must not be told together with."""
+    privacy = config.privacy
+    if privacy is None:
+        return
+    where = partial(source.where, "privacy")
+    if privacy.unit == "record":
+        if privacy.mode is not None:
+            raise FedmodelError(
+                f"mode = {shown(privacy.mode)} has no effect on records: each client noises its own "
+                "gradients",
+                where=where("mode"),
+                fix='Drop `mode`, or protect whole clients: unit = "client".',
+            )
+        if isinstance(privacy.clip, AdaptiveClip):
+            raise FedmodelError(
+                "the bound of single records does not adapt",
+                where=where("clip"),
+                fix="Give a number, e.g. clip = 1.0.",
+            )
+        return
+    if isinstance(privacy.epsilon, Targets) or privacy.epsilon_column is not None:
+        raise FedmodelError(
+            "whole clients share one noise, so they cannot have targets of their own",
+            where=where("epsilon" if privacy.epsilon_column is None else "epsilon_column"),
+            fix='Give one number, e.g. epsilon = 3.0, or use unit = "record".',
+        )
+    if privacy.mode is None:
+        raise FedmodelError(
+            'unit = "client" does not say who adds the noise',
+            where=where("unit"),
+            fix='Add mode = "central" (a trusted server), mode = "local" (each client) or mode = '
+            '"distributed" (all clients together, under secure aggregation).',
+        )
+    if private:
+        raise FedmodelError(
+            f'{config.client.name} noises gradients of records, which unit = "client" neither needs '
+            "nor accounts for",
+            where=source.where("client", "name"),
+            fix='Use [client] name = "sgd", or unit = "record".',
+        )
+    if privacy.mode == "central" and privacy.participations is not None:
+        raise FedmodelError(
+            '`participations` has no effect on mode = "central": every round counts for every client',
+            where=where("participations"),
+            fix="Drop it; `rounds` says how many there are.",
+        )
+    if privacy.mode != "central" and isinstance(privacy.clip, AdaptiveClip):
+        raise FedmodelError(
+            "a client's own bound does not adapt: the norms of the others stay with them",
+            where=where("clip"),
+            fix='Give a number, e.g. clip = 1.0, or use mode = "central".',
+        )
+
+
+def _cuda_devices() -> tuple[str, ...]:
+    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ("cuda", *(f"cuda:{n}" for n in range(number))) if number else ()
