@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from flwr.serverapp.strategy import Strategy
 
 from fedmodel._flower import Layout
 from fedmodel.apps import Workload
+from fedmodel.attackers import dishonest_clients, poisoned, views
 from fedmodel.catalogue import Component
-from fedmodel.cohort import Cohort, FlatModel
-from fedmodel.cohort.trial import tried
+from fedmodel.cohort import FlatModel
 from fedmodel.cohort.weights import check_class_weights
 from fedmodel.components import Components, bind
 from fedmodel.config import Config
@@ -22,7 +23,8 @@ from fedmodel.data.federate import federate
 from fedmodel.data.records import Records
 from fedmodel.dealing import load_records, reading_of
 from fedmodel.deciding import check_threshold, threshold_notes
-from fedmodel.errors import FedmodelError, nearest, shown, user_place, what_failed
+from fedmodel.errors import FedmodelError
+from fedmodel.fitting import check_clients, check_model, slower_kernel
 from fedmodel.folded import Fold, fold_plan
 from fedmodel.models.drawing import initial_draws
 from fedmodel.models.start import put_in, read_parameters
@@ -36,19 +38,14 @@ from fedmodel.planning import (
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
-from fedmodel.randomness import SERVER, stream
 from fedmodel.scheduling import schedule_notes, scheduled_client
-from fedmodel.secured import asked_clients, secure_plan, what_is_seen
+from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.stopping import check_stop
-from fedmodel.strategies.compose import compose
 from fedmodel.supplied import supplied
 from fedmodel.types import FederatedData, Split
 
 __all__ = ["Built", "Components", "bind", "build"]
-
-
-MOST_SITES = 1000  # clients whose models are tried at one another
 
 
 @dataclass(frozen=True)
@@ -91,14 +88,7 @@ def build(config: Config, source: Source, records: Callable[[], Records] | None 
 def _build(config: Config, source: Source, shared: Callable[[], Records] | None) -> Built:
     bound = bind(config, source)
     start = read_parameters(source.base / config.model.init) if config.model.init else None
-    behaviour = supplied(bound.client, "client")
-    if not callable(getattr(behaviour, "train", None)):
-        raise FedmodelError(
-            f"{config.client.name} has no method `train`",
-            where="[client] name",
-            fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
-        )
-    behaviour = scheduled_client(behaviour, bound.client, bound.schedule, rounds=config.rounds)
+    behaviour = _behaviour(config, bound)
     told = {"seed": config.seed, "num_rounds": config.rounds}
     strategy = supplied(bound.strategy, "strategy", returns=Strategy, **told)
     asked = protect_sums(strategy, config)
@@ -120,13 +110,13 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
     check_threshold(config, clean)
     check_stop(config, clean)
     check_class_weights(getattr(behaviour, "class_weights", None), clean)
-    dishonest = _dishonest(config, clean)
-    data = _poisoned(bound.attack, clean, dishonest, config.seed)
+    dishonest = dishonest_clients(config, clean)
+    data = poisoned(bound.attack, clean, dishonest, config.seed)
     module = _model(bound.model, clean, config.seed)
     if start is not None:
         put_in(module, start)
     model = FlatModel(module, precision=config.engine.precision)
-    _check_model(model, clean)
+    check_model(model, clean)
     targets = None
     if config.privacy:
         rule = partial(supplied, bound.target, "privacy") if bound.target else None
@@ -134,26 +124,11 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
             config.privacy, records, assignment, clean, rule=rule, seed=config.seed
         )
     training, plans = plan_training(config, behaviour, data, asked=asked, targets=targets)
+    check_clients(config, strategy, clean)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
-    if clean.sizes("test").sum() == 0:
-        raise FedmodelError(
-            "no client has test records, so nothing can be evaluated",
-            where="[data] test",
-            fix="Choose data.test > 0, or mark test records in the split column.",
-        )
-    _check_minimums(strategy, clean.num_clients)
-    if "cross_site" in config.evaluation.references and clean.num_clients > MOST_SITES:
-        raise FedmodelError(
-            f"{clean.num_clients:,} clients make {clean.num_clients**2:,} pairs of model and records",
-            where="[evaluation] references",
-            fix=f'Drop "cross_site", or partition into at most {MOST_SITES:,} clients.',
-        )
-    _check_enough(strategy, clean.num_clients, dropout=config.client.dropout)
-    attack = bound.attack
-    omniscient = attack if attack is not None and attack.asks_for("honest") else None
-    own = attack if attack is not None and attack.asks_for("own") and omniscient is None else None
+    omniscient, own = views(bound.attack)
     secure = secure_plan(config, bound, data, size=model.size, strategy=strategy, plans=plans)
     count, threshold = data.num_clients, config.evaluation.threshold
     fold = fold_plan(config, bound, size=model.size, strategy=strategy, num_clients=count)
@@ -176,7 +151,6 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         threshold=threshold if isinstance(threshold, float) else None,
         secure=secure,
     )
-    slower = _slower_kernel(workload)
     return Built(
         data=data,
         clean=clean,
@@ -189,7 +163,7 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         metrics=bound.metrics,
         splits=splits,
         notes=(
-            *slower,
+            *slower_kernel(workload),
             *_notes(plans, strategy, clean),
             *schedule_notes(config),
             *threshold_notes(config),
@@ -198,6 +172,18 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         ),
         fold=fold,
     )
+
+
+def _behaviour(config: Config, bound: Components) -> Any:
+    """What the clients do, at the rates of their schedule."""
+    behaviour = supplied(bound.client, "client")
+    if not callable(getattr(behaviour, "train", None)):
+        raise FedmodelError(
+            f"{config.client.name} has no method `train`",
+            where="[client] name",
+            fix="A behaviour has train(self, cohort, start), which returns the updates [K, d].",
+        )
+    return scheduled_client(behaviour, bound.client, bound.schedule, rounds=config.rounds)
 
 
 def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Module:
@@ -217,129 +203,6 @@ def _model(component: Component, data: FederatedData, seed: int) -> torch.nn.Mod
             num_classes=len(data.classes),
             vocabulary=data.vocabulary,
         )
-
-
-def _check_model(model: FlatModel, data: FederatedData) -> None:
-    number = ", ".join(map(str, data.x.shape[1:]))
-    holds = f"{number} token ids" if data.vocabulary else f"{number} numbers"
-    try:
-        answer = model.predict(model.initial, data.x[:2])
-    except Exception as error:
-        raise FedmodelError(
-            f"the model cannot read records of {holds} each: {what_failed(error)}",
-            where=user_place(error) or "[model]",
-            fix="Models of tables take `num_features`, models of texts token ids and `vocabulary`.",
-        ) from error
-    if answer.dim() != 2 or answer.shape[1] != len(data.classes):
-        raise FedmodelError(
-            f"the model answers {tuple(answer.shape[1:])} numbers a record; "
-            f"the data has {len(data.classes)} classes",
-            where="[model]",
-            fix="Take `num_classes` as a keyword, or set the number of outputs.",
-        )
-
-
-def _dishonest(config: Config, data: FederatedData) -> np.ndarray | None:
-    """The mask of attackers: the listed clients, or a share of all drawn from the seed."""
-    if config.attack is None:
-        return None
-    chosen = config.attack.clients
-    mask = np.zeros(data.num_clients, dtype=bool)
-    if isinstance(chosen, list):
-        known = list(data.clients)
-        for name in chosen:
-            if str(name) not in known:
-                raise FedmodelError(
-                    f"there is no client {shown(name)} to be an attacker",
-                    where="[attack] clients",
-                    fix=nearest(str(name), known, what="the clients are"),
-                )
-            mask[known.index(str(name))] = True
-    else:
-        number = max(1, round(chosen * data.num_clients))
-        draw = stream(config.seed, SERVER, 0, "attackers")
-        mask[draw.choice(data.num_clients, number, replace=False)] = True
-    if mask.all():
-        raise FedmodelError(
-            "all clients are attackers",
-            where="[attack] clients",
-            fix="Leave at least one honest client.",
-        )
-    return mask
-
-
-def _poisoned(
-    attack: Component | None, data: FederatedData, dishonest: np.ndarray | None, seed: int
-) -> FederatedData:
-    """The data after an attack on records: the training labels of the dishonest clients changed."""
-    if attack is None or dishonest is None or not attack.asks_for("labels"):
-        return data
-    y = data.y.clone()
-    for client in np.flatnonzero(dishonest):
-        rows = data.rows(int(client), "train")
-        poisoned = supplied(
-            attack,
-            "attack",
-            data.y[rows],
-            num_classes=len(data.classes),
-            generator=stream(seed, int(client), 0, "poison"),
-            returns=torch.Tensor,
-        )
-        if poisoned.shape != data.y[rows].shape:
-            raise FedmodelError(
-                f"{attack.name} returned {len(poisoned)} labels for {len(data.y[rows])} records",
-                where="[attack] name",
-                fix="Return as many labels as were given.",
-            )
-        y[rows] = poisoned
-    return replace(data, y=y)
-
-
-def _check_minimums(strategy: Strategy, num_clients: int) -> None:
-    """Flower's strategies wait for ever for clients that will never come."""
-    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-        needed = getattr(strategy, name, 0)
-        if needed > num_clients:
-            raise FedmodelError(
-                f"{type(strategy).__name__} waits for {needed} clients and there are {num_clients}",
-                where=f"[strategy] {name}",
-                fix=f"Set {name} = {num_clients} or fewer.",
-            )
-    for name in ("fraction_train", "fraction_evaluate"):
-        share = getattr(strategy, name, 1.0)
-        if not 0 <= share <= 1:
-            raise FedmodelError(
-                f"{type(strategy).__name__} cannot ask a share of {share} of the clients",
-                where=f"[strategy] {name}",
-                fix=f"Choose 0 <= {name} <= 1.",
-            )
-
-
-def _check_enough(strategy: Strategy, num_clients: int, *, dropout: float) -> None:
-    """An aggregator that needs more clients than a round has says so before anything runs."""
-    if not isinstance(strategy, compose) or strategy.sampling == "poisson":
-        return
-    asked = asked_clients(strategy, num_clients)
-    there = max(1, asked - round(dropout * asked))
-    weights = {"weights": torch.ones(there)} if strategy.takes_weights else {}
-    try:
-        strategy.combine(torch.zeros(there, 1), **weights)
-    except FedmodelError:
-        raise
-    except Exception:  # what else is wrong, the first round tells, with its line
-        return
-
-
-def _slower_kernel(work: Workload) -> list[str]:
-    """A note if the model trains by `torch.func`, tried on two clients: workers would not tell."""
-    clients = np.flatnonzero(work.data.sizes("train").numpy())[:2]
-    if getattr(work.behaviour, "own_gradients", False) or not len(clients):
-        return []
-    once = np.ones(work.data.num_clients, dtype=np.int64)
-    few = replace(work.training, batch_size=2, num_steps=once)
-    cohort = Cohort(clients, work.data, work.model, few, work.seed, 0, {}, work.device)
-    name, reason = type(work.model.module).__name__, tried(cohort)
-    return [f"{name} trains by torch.func, correct but slower: {reason}."] if reason else []
 
 
 def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def test_it_may_be_the_only_reference(tmp_path):
 
 
 def test_too_many_clients_and_noised_counts_are_refused(monkeypatch):
-    monkeypatch.setattr("fedmodel.build.MOST_SITES", 3)
+    monkeypatch.setattr("fedmodel.fitting.MOST_SITES", 3)
     with pytest.raises(FedmodelError, match="4 clients make 16 pairs"):
         Experiment.read(CONFIG).built  # noqa: B018
     with pytest.raises(FedmodelError, match="exact counts"):

@@ -192,6 +192,7 @@ class StackedModel:
 
 _ATTENTION = Lock()
 _at_work = 0  # passes that go on now, in any thread
+_enabled = True  # what to put back when the last of them is done
 
 
 @contextmanager
