@@ -30,6 +30,7 @@ from fedmodel.evaluation.severity import severity_rows
 from fedmodel.evaluation.tables import metric_rows, rows
 from fedmodel.grids import grid_named
 from fedmodel.grids.folding import FoldingGrid
+from fedmodel.grids.local import LocalGrid
 from fedmodel.grids.secure import SecureGrid
 from fedmodel.rounds import Federation, Finished, State, rounds
 from fedmodel.runs.finish import finish
@@ -208,6 +209,7 @@ class Experiment:
         return Path("runs") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
     def _go(self, folder: RunFolder, state: State) -> Generator[Round, None, None]:
+        """The rounds that are left; what was finished is told, however it ends."""
         self.folder, built = folder, self.built
         if folder.manifest["finished"]:
             return
@@ -218,51 +220,16 @@ class Experiment:
         last: list[Round] = []
 
         def save(state: State, finished: Finished) -> None:
-            metrics = self.metrics_of(
-                finished.counts, number=finished.number, model="global", shares=finished.shares
-            )
-            if finished.severity:
-                worse = severity_rows(finished.severity, data=built.data, round=finished.number)
-                metrics = pd.concat([metrics, worse], ignore_index=True)
-            steps = spending.note(finished, state.clients)
-            folder.save_round(state, finished, metrics, {"steps": steps})
-            self._keep_best(folder, state, metrics)
-            for line in _events(finished, built.data.clients):
-                folder.log(line)
-                self.say(line)
-            folder.log(
-                f"round {finished.number}: {len(finished.trained)} clients trained, "
-                f"{finished.seconds:.3f} s"
-            )
-            last[:] = [Round(finished, metrics, spending.so_far(built.data.clients))]
+            last[:] = [self._save(folder, spending, state, finished)]
 
         grid, complete, failed = None, False, False
         try:
-            engine = self.config.engine
-            grid = grid_named(
-                engine.name,
-                CohortApp(built.workload),
-                num_clients=built.data.num_clients,
-                workers=engine.workers,
-                address=engine.address,
-                device=engine.device,
-            )
-            if built.workload.secure is not None:
-                grid = SecureGrid(grid, built.workload.secure, seed=self.config.seed)
-            elif built.fold is not None:
-                grid = FoldingGrid(
-                    grid,
-                    size=built.model.size,
-                    by_records=built.fold.by_records,
-                    retry=engine.on_failure == "retry",
-                )
-            federation, plans = self.federation(grid), built.plans
-            if plans is not None and plans.budget.noise == "secure":
+            grid = self._grid()
+            federation = self.federation(grid)
+            if built.plans is not None and built.plans.budget.noise == "secure":
                 federation = replace(federation, begin=folder.write_begun)
-            if spending.repeated:  # these rounds are paid for, and the budget is for so many
-                federation = replace(
-                    federation, num_rounds=self.config.rounds - len(spending.repeated)
-                )
+            # Rounds that were cut off are paid for, and the budget is for so many.
+            federation = replace(federation, num_rounds=self.config.rounds - len(repeated))
             stopping = Stopping(self.config.evaluation.stop, folder.metrics_so_far())
             for _ in rounds(federation, state, save=save) if not stopping.reason else ():
                 yield last[0]
@@ -275,21 +242,7 @@ class Experiment:
                 if stopping.reason:
                     folder.note("stopped", stopping.as_found(number), stopping.reason)
                     self.say(stopping.reason)
-                choose_threshold(
-                    folder,
-                    federation,
-                    evaluation=self.config.evaluation,
-                    metrics_of=self.metrics_of,
-                    say=self.say,
-                )
-                add_references(
-                    folder,
-                    self.federation(None),
-                    built=built,
-                    config=self.config,
-                    metrics_of=self.metrics_of,
-                    say=self.say,
-                )
+                self._add_afterwards(folder, federation)
         except Exception:
             failed = True
             raise
@@ -303,6 +256,53 @@ class Experiment:
                 finish(
                     folder, manifest=manifest, built=built, spending=spending, config=self.config
                 )
+
+    def _grid(self) -> LocalGrid:
+        """The engine's grid, with what its secure or folded sums need around it."""
+        built, engine = self.built, self.config.engine
+        grid = grid_named(
+            engine.name,
+            CohortApp(built.workload),
+            num_clients=built.data.num_clients,
+            workers=engine.workers,
+            address=engine.address,
+            device=engine.device,
+        )
+        if built.workload.secure is not None:
+            return SecureGrid(grid, built.workload.secure, seed=self.config.seed)
+        if built.fold is not None:
+            retry, by_records = engine.on_failure == "retry", built.fold.by_records
+            return FoldingGrid(grid, size=built.model.size, by_records=by_records, retry=retry)
+        return grid
+
+    def _save(
+        self, folder: RunFolder, spending: Spending, state: State, finished: Finished
+    ) -> Round:
+        """Write what a round left, charge it, and tell of it."""
+        built, number = self.built, finished.number
+        metrics = self.metrics_of(
+            finished.counts, number=number, model="global", shares=finished.shares
+        )
+        if finished.severity:
+            worse = severity_rows(finished.severity, data=built.data, round=number)
+            metrics = pd.concat([metrics, worse], ignore_index=True)
+        steps = spending.note(finished, state.clients)
+        folder.save_round(state, finished, metrics, {"steps": steps})
+        self._keep_best(folder, state, metrics)
+        for line in _events(finished, built.data.clients):
+            folder.log(line)
+            self.say(line)
+        folder.log(
+            f"round {number}: {len(finished.trained)} clients trained, {finished.seconds:.3f} s"
+        )
+        return Round(finished, metrics, spending.so_far(built.data.clients))
+
+    def _add_afterwards(self, folder: RunFolder, federation: Federation) -> None:
+        """What is chosen and compared once the training is done."""
+        config = self.config
+        told: dict[str, Any] = {"metrics_of": self.metrics_of, "say": self.say}
+        choose_threshold(folder, federation, evaluation=config.evaluation, **told)
+        add_references(folder, self.federation(None), built=self.built, config=config, **told)
 
     def saved_form(self, folder: Path) -> dict[str, Any]:
         """The configuration as a run folder keeps it; its plug-ins are brought along."""
