@@ -1,7 +1,8 @@
-"""What was found: a table to read, the curves as CSV, and one page with its plots."""
+"""What was found: a table and plots to read, the curves as CSV, and one page with all of it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ import numpy as np
 from pandas import DataFrame
 
 from experiments.privacy.page import page
+from fedmodel.runs.export import drawn
+from fedmodel.runs.page import Figure
 from fedmodel.runs.words import Kind, write
 
 __all__ = ["COLUMNS", "Shown", "Told", "markdown", "save", "written"]
@@ -76,8 +79,8 @@ def markdown(table: DataFrame) -> str:
     return f"{text}\n\n{terms}\n"
 
 
-def save(told: Told, folder: Path, *, command: str) -> list[Path]:
-    """Write `tradeoff.md`, `tradeoff.html` and the numbers as CSV."""
+def save(told: Told, folder: Path, *, page_in: Path, command: str) -> list[Path]:
+    """Write `tradeoff.md` with its plots and the numbers as CSV, and the page `tradeoff.html`."""
     folder.mkdir(parents=True, exist_ok=True)
     date = f"{datetime.now():%Y-%m-%d %H:%M}"
     about = _about(told, command=command, date=date)
@@ -87,16 +90,26 @@ def save(told: Told, folder: Path, *, command: str) -> list[Path]:
     ]
     columns = [(column.label, column.meaning) for column in COLUMNS]
     shown = page(told.table, told.roc, told.inversion, columns=columns, rows=rows, about=about)
+    blocks = [block for section in shown.sections for block in section.blocks]
+    figures = {
+        re.sub(r"\W+", "-", block.title.lower()).strip("-"): block
+        for block in blocks
+        if isinstance(block, Figure)
+    }
+    pictures = "\n".join(
+        f"## {figure.title}\n\n{figure.caption}\n\n![{figure.description}]({name}.svg)\n"
+        for name, figure in figures.items()
+    )
+    lines = "\n".join(f"- {line}" for line in about)
     texts = {
-        "tradeoff.md": f"# What privacy costs and what it buys\n\n{markdown(told.table)}\n"
-        + "\n".join(f"- {line}" for line in about)
-        + "\n",
-        "tradeoff.html": shown.render(),
+        "tradeoff.md": f"# {shown.title}\n\n{markdown(told.table)}\n{lines}\n\n{pictures}",
         "tradeoff.csv": told.table.to_csv(index=False, float_format="%.6g"),
         "roc.csv": told.roc.to_csv(index=False, float_format="%.5g"),
         "inversion.csv": told.inversion.to_csv(index=False, float_format="%.5g"),
+        **{f"{name}.svg": drawn(figure.spec) for name, figure in figures.items()},
     }
-    paths = []
+    paths = [page_in / "tradeoff.html"]
+    paths[0].write_text(shown.render(), encoding="utf-8")
     for name, text in texts.items():
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")

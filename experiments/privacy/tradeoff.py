@@ -3,8 +3,8 @@
     python -m experiments.privacy.tradeoff [--quick] [--runs FOLDER] [--results FOLDER]
 
 Four hospitals (`heart_disease`) train an MLP. Each setting is run, then attacked by the audits of
-`fedmodel audit`, with the same options. `--runs` gets every run with its report and its audit's page;
-`--results` the table, the curves and one page. `--quick` only shows that it works.
+`fedmodel audit`, with the same options. `--runs` gets every run with its report and its audit's page,
+and one page of all; `--results` the table with its plots and curves. `--quick` only shows that it works.
 """
 
 from __future__ import annotations
@@ -168,14 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, and write what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny: it works, and shows nothing")
-    parser.add_argument("--runs", type=Path, help="new folder for runs and audits")
-    parser.add_argument("--results", type=Path, help="folder for table, curves and page")
+    parser.add_argument("--runs", type=Path, help="new folder for runs, audits and the page")
+    parser.add_argument("--results", type=Path, help="folder for table, plots and curves")
     asked = parser.parse_args(arguments)
     runs = asked.runs or Path("runs") / f"tradeoff-{datetime.now():%Y%m%d-%H%M%S}"
     results = asked.results or (runs if asked.quick else Path(__file__).parent / "results")
     command = "python -m experiments.privacy.tradeoff" + " --quick" * asked.quick
     told = compare(QUICK if asked.quick else Scale(), runs)
-    for path in save(told, results, command=command):
+    for path in save(told, results, page_in=runs, command=command):
         print(path)
 
 

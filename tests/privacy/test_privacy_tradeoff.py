@@ -56,8 +56,10 @@ def test_the_comparison_tells_what_was_found(tmp_path):
     assert free["inversion_rmse"] == pytest.approx(again.figures["inversion_rmse"], rel=1e-4)
     assert set(told.inversion.epsilon.dropna()) == {math.inf, 1e6, 1.0}
 
-    paths = save(told, tmp_path / "results", command="test")
+    paths = save(told, tmp_path / "results", page_in=tmp_path / "runs", command="test")
     page, table = (next(p for p in paths if p.suffix == end) for end in (".html", ".md"))
+    pictures = re.findall(r"!\[.*\]\((.*)\)", table.read_text("utf-8"))
+    assert sorted(pictures) == sorted(p.name for p in paths if p.suffix == ".svg")
     rows = [line for line in table.read_text("utf-8").splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| no privacy", "| strong"]
     assert page.read_text("utf-8").count('class="chart"') == 5
