@@ -43,6 +43,9 @@ def bind(config: Config, source: Source) -> Components:
         FedmodelError: an unknown name or option, a wrong type, or a combination without effect.
     """
 
+    if config.privacy:
+        _check_class_weights(config, source)
+
     def one(kind: str, section: Open, name: str) -> Component:
         fixed = set(type(section).model_fields) - {"name"}
         where = partial(source.where, name)
@@ -70,6 +73,17 @@ def bind(config: Config, source: Source) -> Components:
         check_summable(config, bound.strategy, bound.attack, source)
     check_mode(config, bound.strategy, source)
     return bound
+
+
+def _check_class_weights(config: Config, source: Source) -> None:
+    """Said before options are checked: `dp_sgd` takes numbers only, and would not say why."""
+    if config.client.spec.get("class_weights") == "balanced":
+        raise FedmodelError(
+            "balanced class weights are made of the clients' label counts, which [privacy] protects",
+            where=source.where("client", "class_weights"),
+            fix="Give numbers in the order of the classes that are known otherwise, e.g. from "
+            "published rates: class_weights = [1.0, 4.0].",
+        )
 
 
 def _target(config: Config, source: Source) -> Component | None:
@@ -143,12 +157,6 @@ def _check_combinations(config: Config, bound: Components, source: Source) -> No
             f"nothing is fitted where `encoder` names one, so `{min(fitting)}` has no effect",
             where=source.where("data", min(fitting)),
             fix="Drop one of them.",
-        )
-    if config.privacy and bound.client.options.get("class_weights") == "balanced":
-        raise FedmodelError(
-            "balanced class weights are made of the clients' label counts, which [privacy] protects",
-            where=source.where("client", "class_weights"),
-            fix="Give numbers that are known otherwise, e.g. class_weights = [1.0, 4.0].",
         )
     references = config.evaluation.references
     if "non_private" in references and not config.privacy:
