@@ -24,6 +24,8 @@ from fedmodel.commands import (
 from fedmodel.errors import FedmodelError
 from fedmodel.terminal import err, tell, told
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 typer.core.HAS_RICH = False  # else help has a stray backslash before [default: ...]
 
 app = typer.Typer(
@@ -59,6 +61,9 @@ def main() -> NoReturn:
     """Entry point: mistakes become one screen of text and exit code 2, failed runs 1."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            err.print("stopped at once", style="yellow")
+            code = 1
         sys.exit(code if isinstance(code, int) else 0)
     except FedmodelError as error:
         tell(error)

@@ -14,15 +14,16 @@ from fedmodel.errors import FedmodelError, say, shown
 from fedmodel.evaluation.severity import KINDS as SEVERITIES
 from fedmodel.source import Source
 
-__all__ = ["check_combinations"]
+__all__ = ["check_class_weights", "check_combinations"]
 
 
 def check_combinations(
     config: Config, source: Source, *, client: Component, strategy: Component
 ) -> None:
     """Raise FedmodelError for the first of them, section by section."""
-    _check_unit(config, source, private=getattr(client.function, "private", False))
-    _check_privacy(config, client, source)
+    private = getattr(client.function, "private", False)
+    _check_unit(config, source, private=private)
+    _check_privacy(config, source, private=private)
     _check_rounds(config, source)
     _check_encoding(config, source)
     _check_evaluation(config, source)
@@ -30,9 +31,19 @@ def check_combinations(
     _check_strategy(config, strategy, source)
 
 
-def _check_privacy(config: Config, client: Component, source: Source) -> None:
-    """Who noises, by how much, and what a client may not tell."""
-    private = getattr(client.function, "private", False)
+def check_class_weights(config: Config, source: Source) -> None:
+    """Said before options are checked: `dp_sgd` takes numbers only, and would not say why."""
+    if config.privacy and config.client.spec.get("class_weights") == "balanced":
+        raise FedmodelError(
+            "balanced class weights are made of the clients' label counts, which [privacy] protects",
+            where=source.where("client", "class_weights"),
+            fix="Give numbers in the order of the classes that are known otherwise, e.g. from "
+            "published rates: class_weights = [1.0, 4.0].",
+        )
+
+
+def _check_privacy(config: Config, source: Source, *, private: bool) -> None:
+    """Who noises, and by how much."""
     if config.privacy and config.privacy.unit == "record" and not private:
         raise FedmodelError(
             f"{config.client.name} adds no noise, so [privacy] has no effect",
@@ -56,12 +67,6 @@ def _check_privacy(config: Config, client: Component, source: Source) -> None:
                 fix=("Drop one of them" if given else "Add e.g. epsilon = 3.0")
                 + ": `epsilon` calibrates each client's noise, `noise_multiplier` sets it.",
             )
-    if config.privacy and client.options.get("class_weights") == "balanced":
-        raise FedmodelError(
-            "balanced class weights are made of the clients' label counts, which [privacy] protects",
-            where=source.where("client", "class_weights"),
-            fix="Give numbers that are known otherwise, e.g. class_weights = [1.0, 4.0].",
-        )
 
 
 def _check_rounds(config: Config, source: Source) -> None:

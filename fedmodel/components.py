@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from fedmodel.catalogue import KINDS, Catalogue, Component
-from fedmodel.combinations import check_combinations
+from fedmodel.combinations import check_class_weights, check_combinations
 from fedmodel.config import Config, Open, Targets
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.targets import check_targets
@@ -38,6 +38,7 @@ def bind(config: Config, source: Source) -> Components:
     Raises:
         FedmodelError: an unknown name or option, a wrong type, or a combination without effect.
     """
+    check_class_weights(config, source)
 
     def one(kind: str, section: Open, name: str) -> Component:
         fixed = set(type(section).model_fields) - {"name"}

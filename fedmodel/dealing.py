@@ -7,7 +7,7 @@ from fedmodel.config import Config
 from fedmodel.data.federate import check_assignment
 from fedmodel.data.flower import assignment_by
 from fedmodel.data.records import Assignment, Records
-from fedmodel.data.reuse import as_saved, reading_at
+from fedmodel.data.reuse import as_saved
 from fedmodel.data.saved import Reading
 from fedmodel.errors import FedmodelError
 from fedmodel.source import Source
@@ -47,4 +47,6 @@ def dealt_out(config: Config, source: Source) -> tuple[Records, Assignment]:
 
 def reading_of(config: Config, source: Source) -> Reading | None:
     """How a saved model reads records, if they are to be read like that."""
-    return reading_at(source.base / config.data.encoder) if config.data.encoder else None
+    if not config.data.encoder:
+        return None
+    return Reading.at(source.base / config.data.encoder, where="[data] encoder")

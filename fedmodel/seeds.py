@@ -15,7 +15,7 @@ from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment, Round
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.manifest import changed_versions, fingerprint, read_manifest, surroundings
-from fedmodel.runs.seeds import SeedRuns, place_of
+from fedmodel.runs.seeds import SeedRuns, holds_several, place_of
 from fedmodel.runs.seeds_report import write_seeds_report
 from fedmodel.runs.seeds_statement import released_together
 
@@ -46,27 +46,14 @@ class Repetition:
 
     @classmethod
     def begin(cls, experiment: Experiment, out: Path | str | None = None) -> Repetition:
-        """A new folder for the runs, or an empty one that is there.
+        """Runs in a new folder, or an empty one that is there; it is made when the first one is built.
 
         Raises:
             FedmodelError: something is in it already.
         """
         path = Path(out) if out is not None else experiment.default_folder()
-        path.parent.mkdir(parents=True, exist_ok=True)
         RunFolder.check_empty(path)
-        seeds = experiment.config.seeds
-        assert seeds is not None  # who calls this has looked
-        path.mkdir(exist_ok=True)
-        repetition, folder = cls(experiment, path), RunFolder(path)
-        folder.write("config.toml", tomli_w.dumps(experiment.saved_form(path)))
-        manifest = surroundings(engine=experiment.config.engine.name, base=experiment.source.base)
-        manifest |= {
-            "name": experiment.name,
-            "seeds": seeds,
-            "runs": {str(seed): place_of(seed) for seed in seeds},
-        }
-        folder.write_manifest(manifest)
-        return repetition
+        return cls(experiment, path)
 
     @classmethod
     def resume(cls, path: Path | str) -> Repetition:
@@ -103,7 +90,7 @@ class Repetition:
                 if path.is_dir() and not (path / "rounds.jsonl").exists():
                     shutil.rmtree(path)  # cut off before its first round
                 experiment = self._of(seed)
-                rounds = experiment.rounds(path)
+                rounds = self._begun(experiment, path)
             try:
                 yield seed, experiment, rounds
             finally:
@@ -111,11 +98,36 @@ class Repetition:
             if experiment.stop:
                 return
 
+    def _begun(self, experiment: Experiment, path: Path) -> Generator[Round, None, None]:
+        """The rounds of a seed that has not begun. What cannot be built leaves no folder behind."""
+        experiment.built  # noqa: B018
+        if not holds_several(self.path):
+            self._make_folder()
+        yield from experiment.rounds(path)
+
+    def _make_folder(self) -> None:
+        experiment, seeds = self.experiment, self.experiment.config.seeds or []
+        self.path.mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(self.path)
+        folder.write("config.toml", tomli_w.dumps(experiment.saved_form(self.path)))
+        manifest = surroundings(engine=experiment.config.engine.name, base=experiment.source.base)
+        manifest |= {
+            "name": experiment.name,
+            "seeds": seeds,
+            "runs": {str(seed): place_of(seed) for seed in seeds},
+        }
+        folder.write_manifest(manifest)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a round of any run is finished."""
+        if not holds_several(self.path):
+            return False
+        return any(run.folder.entries() for run in SeedRuns(self.path).runs.values())
+
     def finish(self) -> SeedRuns:
         """Write the tables of all runs, with a column `seed`, and the report, as far as they have come."""
         runs, folder = SeedRuns(self.path), RunFolder(self.path)
-        if not runs.runs:
-            return runs
         manifest = runs.manifest
         manifest["seconds"] = round(sum(r.manifest["seconds"] for r in runs.runs.values()), 3)
         manifest["finished"] = len(runs.finished) == len(runs.seeds)
@@ -143,6 +155,8 @@ def run_seeds(experiment: Experiment, out: Path | str | None = None) -> SeedRuns
         for _, _, rounds in repetition.left():
             for _ in rounds:
                 pass
-    finally:
-        runs = repetition.finish()
-    return runs
+    except BaseException:
+        if repetition.begun:
+            repetition.finish()
+        raise
+    return repetition.finish()

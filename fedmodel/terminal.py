@@ -56,7 +56,12 @@ def follow(experiment: Any, start: Callable[[], Iterator[Any]]) -> None:
     """Show a run's progress, end it cleanly on Ctrl-C, and print where everything is."""
     from fedmodel.display.results import summary
 
-    _watch(experiment, start)
+    try:
+        _watch(experiment, start, told=set())
+    except BaseException:
+        if experiment.folder is not None and experiment.folder.entries():
+            _say_what_is_kept(experiment.folder.path)
+        raise
     out.print(summary(experiment.run))
     _conclude(experiment.run)
 
@@ -69,42 +74,34 @@ def follow_seeds(repetition: Any) -> None:
     try:
         for seed, experiment, left in repetition.left():
             out.print(f"[bold]seed {seed}[/]")
-            _watch(experiment, partial(iter, left), whole=repetition.path, told=told)
-    finally:
-        runs = repetition.finish()
+            _watch(experiment, partial(iter, left), told=told)
+    except BaseException:
+        if repetition.begun:
+            repetition.finish()
+            _say_what_is_kept(repetition.path)
+        raise
+    runs = repetition.finish()
     out.print(seeds_summary(runs))
     _conclude(runs)
 
 
-def _watch(
-    experiment: Any,
-    start: Callable[[], Iterator[Any]],
-    *,
-    whole: Path | None = None,
-    told: set[str] | None = None,
-) -> None:
-    """One run; `whole` is the folder to go on with, if not the run's own, `told` the notes known."""
+def _watch(experiment: Any, start: Callable[[], Iterator[Any]], *, told: set[str]) -> None:
+    """One run; `told` are the notes that the user has seen."""
     from fedmodel.display.progress import Progress
 
-    told = set() if told is None else told
-    with Progress(out, experiment) as progress, _interruptible(experiment):
-        for note in experiment.built.notes:
-            if note not in told:
-                lines = textwrap.fill(f"note: {note}", out.width - 2, subsequent_indent="  ")
-                progress.say(f"[yellow]note:[/]{escape(lines[len('note:') :])}")
-        told.update(experiment.built.notes)
-        experiment.say = lambda line: progress.say(escape(line))
-        try:
+    try:
+        with Progress(out, experiment) as progress, _interruptible(experiment):
+            for note in experiment.built.notes:
+                if note not in told:
+                    lines = textwrap.fill(f"note: {note}", out.width - 2, subsequent_indent="  ")
+                    progress.say(f"[yellow]note:[/]{escape(lines[len('note:') :])}")
+            told.update(experiment.built.notes)
+            experiment.say = lambda line: progress.say(escape(line))
             for finished in start():
                 progress.advance(finished)
-        except BaseException as error:
-            _say_what_is_kept(experiment, progress.say, whole)
-            if isinstance(error, FedmodelError):  # raised where nobody knows the file
-                error.where = experiment.source.place(error.where)
-            if isinstance(error, KeyboardInterrupt):
-                err.print("stopped at once", style="yellow")
-                raise typer.Exit(1) from None
-            raise
+    except FedmodelError as error:  # raised where nobody knows the file
+        error.where = experiment.source.place(error.where)
+        raise
 
 
 def _conclude(run: Any) -> None:
@@ -113,15 +110,12 @@ def _conclude(run: Any) -> None:
         raise typer.Exit(1)
 
 
-def _say_what_is_kept(experiment: Any, say: Callable[[str], None], whole: Path | None) -> None:
-    folder = experiment.folder
-    if folder is None or (whole is None and not folder.entries()):
-        return
-    say(
-        f"what was finished is kept; go on with: fedmodel resume {escape(str(whole or folder.path))}"
-    )
-    if (folder.path / "plugins").is_dir():
-        say(f"it takes your code from the copy in {escape(str(folder.path / 'plugins'))}")
+def _say_what_is_kept(folder: Path) -> None:
+    told = [f"what was finished is kept; go on with: fedmodel resume {folder}"]
+    if (folder / "plugins").is_dir():
+        told.append(f"it takes your code from the copy in {folder / 'plugins'}")
+    for line in told:
+        out.print(escape(line), soft_wrap=True)  # a path is whole, to be copied
 
 
 @contextmanager

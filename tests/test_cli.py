@@ -1,5 +1,6 @@
 """The command line as its user meets it: progress, summary, Ctrl-C, and going on."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from calling import call
 
 from fedmodel.runs.run import load
+from fedmodel.seeds import Repetition
 
 CONFIG = """
 name = "hearts"
@@ -117,6 +120,81 @@ def test_ctrl_c_ends_the_round_and_the_run_goes_on_later(engine, config, monkeyp
     assert 2 <= run.metrics["round"].max() < 500
     assert run.report.is_file()
     assert len(run.epsilon) == 4 * run.metrics["round"].max()
+
+
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_ctrl_c_in_a_run_with_seeds_keeps_what_is_finished(engine, config):
+    plain = CONFIG.split("[privacy]")[0].replace("dp_sgd", "sgd").format(rounds=40)
+    config.write_text("seeds = [1, 2]\n" + plain)
+    command = [sys.executable, "-m", "fedmodel.cli", "run", "hearts.toml", "--out", "here"]
+    process = subprocess.Popen(
+        [*command, "--engine", engine],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "STARTED_BY": str(config)},
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "seed 2" in said and "round 2/" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    said += process.stdout.read()
+    assert process.wait(timeout=60) == 1
+    assert "ending after this round" in said and "Traceback" not in said
+    assert "1 of 2 seeds finished" in said
+    assert "stopped early; go on with: fedmodel resume here" in said
+    assert started_by(str(config)) == []
+    runs = load("here")
+    assert list(runs.finished) == [1] and list(runs.runs) == [1, 2]
+    assert runs.report.is_file() and runs.runs[2].report.is_file()
+    kept = len(runs.runs[2].rounds)
+    left = {seed: len(list(rounds)) for seed, _, rounds in Repetition.resume("here").left()}
+    assert left == {2: 41 - kept}
+    assert [run.metrics["round"].max() for run in load("here").finished.values()] == [40, 40]
+
+
+def started_by(mark):
+    """Processes that carry the mark in their environment, but for those that end by themselves."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("STARTED_BY") == mark:
+                found.append(process)
+    _, left = psutil.wait_procs(found, timeout=10)
+    return left
+
+
+def test_an_interrupt_while_data_are_loaded_ends_at_once(config, monkeypatch, capsys):
+    (config.parent / "mine.py").write_text(
+        "def never():\n    'Interrupted by its user.'\n    raise KeyboardInterrupt\n"
+    )
+    text = CONFIG.format(rounds=3).replace('"heart_disease"\nencode = "public"', '"mine.py:never"')
+    for seeds in ("", "seeds = [1, 2]\n"):
+        config.write_text(seeds + text)
+        code, said = call(monkeypatch, capsys, "run", "hearts.toml", "--out", "here")
+        assert code == 1
+        assert said.strip() in ("stopped at once", "seed 1\nstopped at once")
+        assert not (config.parent / "here").exists()
+
+
+def test_a_seed_that_cannot_be_built_leaves_the_others(config, monkeypatch, capsys):
+    (config.parent / "mine.py").write_text(
+        "from fedmodel.data.partition import iid\n"
+        "from fedmodel.errors import FedmodelError\n"
+        "def some(records, *, seed):\n    'Fails with an even seed.'\n"
+        "    if seed % 2 == 0:\n        raise FedmodelError('an even seed', fix='Take an odd one.')\n"
+        "    return iid(records, seed=seed, clients=3)\n"
+    )
+    text = CONFIG.format(rounds=1) + '[partition]\nname = "mine.py:some"\n'
+    config.write_text("seeds = [1, 2]\n" + text)
+    code, said = call(monkeypatch, capsys, "run", "hearts.toml", "--out", "here")
+    assert code == 2
+    assert "error: an even seed" in said
+    assert "what was finished is kept; go on with: fedmodel resume here" in said
+    assert list(load("here").finished) == [1] and load("here").report.is_file()
 
 
 def test_show_data_prints_the_card_of_a_data_set(monkeypatch, capsys):

@@ -80,10 +80,23 @@ def test_nothing_is_written_over(hospitals, monkeypatch, capsys):
         (("north.csv", "./north.csv"), "two files would make the client 'north'"),
         (("nort.csv",), "there is no file nort.csv"),
         (("north.csv", "south.csv", "--label", "dead"), "no file has a column 'dead'"),
-        (("nothing.toml",), "there is no file nothing.toml"),
+        (("nothing.toml",), "there is no schema nothing.toml"),
         ((), "Missing argument"),
     ],
 )
 def test_mistakes(hospitals, monkeypatch, capsys, arguments, problem):
     code, said = call(monkeypatch, capsys, "schema", *arguments)
     assert code == 2 and problem.lower() in said.lower()
+
+
+def test_the_experiment_is_no_schema_to_look_for(hospitals, monkeypatch, capsys):
+    """Its own file is near by name, and not what is missing."""
+    (hospitals / "schemes.toml").write_text(
+        'rounds = 1\n[data]\nname = "files"\nschema = "schema.toml"\n[model]\nname = "logistic"\n'
+        '[client]\nname = "sgd"\nlearning_rate = 0.1\n'
+    )
+    code, said = call(monkeypatch, capsys, "run", "schemes.toml", "--out", "here")
+    said = " ".join(said.split())
+    assert code == 2 and "there is no schema schema.toml" in said
+    assert "`fedmodel schema FILE... --out schema.toml` writes one" in said
+    assert "schemes" not in said

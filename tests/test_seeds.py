@@ -101,6 +101,41 @@ def test_an_interrupted_repetition_goes_on_where_it_stopped(three, tmp_path):
     assert list(Repetition.resume(tmp_path / "r").left()) == []
 
 
+def test_bounds_stay_where_a_metric_can_lie(tmp_path):
+    """Of two seeds and few test records, Student's interval alone leaves [0, 1]."""
+    config = {
+        "rounds": 1,
+        "seeds": [1, 2],
+        "data": {"name": "indo_rct", "test": 0.02},
+        "model": {"name": "logistic"},
+        "client": {"name": "sgd", "learning_rate": 0.3},
+    }
+    runs = fedmodel.run(config, out=tmp_path / "r")
+    found = runs.summary.query("split == 'test' and scope == 'global'").set_index("metric")
+    values = runs.last_values.query("scope == 'global' and split == 'test'")
+    whole = {
+        name: scipy.stats.ttest_1samp(part.value, 0.0).confidence_interval(0.95)
+        for name, part in values.groupby("metric")
+    }
+    assert any(whole[name].high > 1 for name in ("accuracy", "accuracy_worst_decile"))
+    for name in ("accuracy", "accuracy_worst_decile"):
+        row = found.loc[name]
+        assert row.low == pytest.approx(max(0.0, whole[name].low))
+        assert row.high == pytest.approx(min(1.0, whole[name].high))
+    assert found.loc["loss"].low >= 0
+
+
+def test_what_cannot_be_built_leaves_nothing_behind(tmp_path):
+    many = {**CONFIG, "seeds": [1, 2], "partition": {"name": "iid", "clients": 5000}}
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(fedmodel.FedmodelError, match=r"5,?000"):
+            fedmodel.run(many, out=tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+    assert not any((tmp_path / "empty").iterdir())
+    fedmodel.run({**CONFIG, "rounds": 1, "seeds": [1, 2]}, out=tmp_path / "empty")  # as good as new
+
+
 def test_records_are_loaded_once(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from fedmodel.data.medical import heart_disease\n"

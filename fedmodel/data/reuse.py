@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
@@ -14,25 +13,7 @@ from fedmodel.data.saved import Reading
 from fedmodel.data.unseen import fitted
 from fedmodel.errors import FedmodelError, say
 
-__all__ = ["as_saved", "encoded", "reading_at"]
-
-WHERE = "[data] encoder"
-
-
-def reading_at(path: Path) -> Reading:
-    """The encoder in a file, or in a run folder.
-
-    Raises:
-        FedmodelError: it is not there, or cannot be read.
-    """
-    file = path / "encoder.json" if path.is_dir() else path
-    if not file.is_file():
-        raise FedmodelError(
-            f"there is no encoder {file}",
-            where=WHERE,
-            fix="Name the folder of a finished run, or its encoder.json.",
-        )
-    return Reading.from_json(file.read_text(encoding="utf-8"), where=WHERE)
+__all__ = ["as_saved", "encoded"]
 
 
 def as_saved(records: Records, reading: Reading) -> Records:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,26 @@ class Reading:
             plain["clients"] = encoder.clients
             plain["columns"] = [_plain(column) for column in encoder.columns]
         return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def at(cls, path: Path, *, where: str = "") -> Reading:
+        """What a run folder, or an ``encoder.json`` by itself, says of how its model reads records.
+
+        Raises:
+            FedmodelError: it is not there, damaged, or of another version.
+        """
+        file = path / "encoder.json" if path.is_dir() else path
+        if not file.is_file():
+            raise FedmodelError(
+                f"{path} holds no encoder.json, which says how records are encoded"
+                if path.is_dir()
+                else f"there is no encoder {path}",
+                where=where,
+                fix=f"Finish the run: `fedmodel resume {path}`; one of an earlier version: run it anew."
+                if (path / "manifest.json").is_file()
+                else "Name the folder of a finished run, or its encoder.json.",
+            )
+        return cls.from_json(file.read_text(encoding="utf-8"), where=where or str(file))
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "") -> Reading:

@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError
 from fedmodel.config import Section
 from fedmodel.config_file import explain, parsed
 from fedmodel.data.client_file import ClientFile
-from fedmodel.data.reading import check_file
 from fedmodel.data.units import conversion
 from fedmodel.errors import FedmodelError, nearest
 from fedmodel.source import Source
@@ -105,7 +104,13 @@ def read_schema(path: Path) -> tuple[Schema, Source]:
         FedmodelError: no file, no TOML, an unknown key, or keys that contradict each other; with
             the line.
     """
-    check_file(path)
+    if not path.is_file():
+        raise FedmodelError(
+            f"there is no schema {path.name}",
+            where=str(path),
+            fix=f"`fedmodel schema FILE... --out {path.name}` writes one, with the clients' files in "
+            "place of FILE...; the experiment names it relative to itself.",
+        )
     raw, text = parsed(path)
     source = Source(path, text)
     try:

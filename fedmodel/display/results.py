@@ -32,6 +32,8 @@ MODELS = {
     "local": "each alone",
 }
 
+BOUNDS = {"low": "  at least", "high": "  at most"}
+
 MEASURES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -80,9 +82,9 @@ def summary(run: Run) -> RenderableType:
 
 
 def seeds_summary(runs: SeedRuns) -> RenderableType:
-    """Means over seeds, below them half the width of their 95 % intervals."""
+    """Means over seeds, below them the bounds of their 95 % intervals."""
     done, found = len(runs.finished), runs.summary
-    table = _results(f"{runs.manifest['name']}, mean of {done} seeds ± half its 95% interval")
+    table = _results(f"{runs.manifest['name']}, mean of {done} seeds and its 95% interval")
     rows = found[(found.split == "test") & (found.scope == "global")]
     shown = {name: title for name, title in MEASURES.items() if (rows.metric == name).any()}
     for title in shown.values():
@@ -90,11 +92,10 @@ def seeds_summary(runs: SeedRuns) -> RenderableType:
     for model in MODELS:
         own = rows[rows.model == model].set_index("metric")
         if len(own):
-            half = own["high"] - own["mean"]
-            table.add_row(
-                MODELS[model], *(f"{own['mean'][n]:.4f}" if n in own.index else "" for n in shown)
-            )
-            table.add_row("", *(f"±{half[n]:.3f}" if n in own.index else "" for n in shown))
+            for column, label in {"mean": MODELS[model], **BOUNDS}.items():
+                if own[column].notna().any():
+                    values = (own[column].get(name, math.nan) for name in shown)
+                    table.add_row(label, *(_four(value) for value in values))
     lines: list[RenderableType] = [table] if shown else []
     if privacy := runs.manifest.get("privacy"):
         lines += [Text(sentence) for sentence in privacy["sentences"][:1]]
@@ -111,9 +112,12 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     shown = [n for n in MEASURES if n in found.table and found.table[n].notna().any()]
     results = plain_table("", "run", *(MEASURES[n] for n in shown), "ε", "time, s")
     for row in found.table.to_dict("records"):
-        cells = [_with_half(row[n], row[f"{n}_high"] - row[n]) for n in shown]
         spent = "none" if math.isnan(row["epsilon"]) else f"{row['epsilon']:.3f}"
+        cells = [_four(row[name]) or "–" for name in shown]
         results.add_row(escape(row["run"]), *cells, spent, f"{row['seconds']:.1f}")
+        for end, label in BOUNDS.items():
+            if row["seeds"] > 1:
+                results.add_row(label, *(_four(row[f"{name}_{end}"]) for name in shown))
     yield results
     title = f"difference from {found.runs[0]}, with its 95% interval"
     table = plain_table(title, "run", "measure", "difference", "at least", "at most", "interval")
@@ -181,7 +185,6 @@ def _results(title: str) -> Table:
     return table
 
 
-def _with_half(value: float, half: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:.4f}" if math.isnan(half) else f"{value:.4f} ±{half:.3f}"
+def _four(value: float) -> str:
+    """Four digits behind the point; nothing for what is not there."""
+    return "" if math.isnan(value) else f"{value:.4f}"

@@ -2,7 +2,10 @@
 
 All hold the truth 95 times in 100, if their assumption holds. A t-interval over S seeds takes the
 seeds' values as independent and about normal; what varies is what the seeds draw (partition, split,
-initial model, batches, noise), not the people in the data set. Bounds of shares are not cut to [0, 1].
+initial model, batches, noise), not the people in the data set.
+
+A t-interval does not know that a share lies in [0, 1]. Given the `limits` of a measure it is cut to
+them: the truth lies within them, so a cut interval holds it exactly as often as a whole one.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from scipy.stats import norm, t
 
 from fedmodel.evaluation.intervals import CONFIDENCE
 
-__all__ = ["Interval", "half_width", "newcombe", "paired", "t_interval", "welch"]
+__all__ = ["ANYWHERE", "Interval", "half_width", "newcombe", "paired", "t_interval", "welch"]
+
+ANYWHERE = (-math.inf, math.inf)
 
 
 class Interval(NamedTuple):
@@ -38,28 +43,46 @@ def half_width(
     return t.ppf((1 + CONFIDENCE) / 2, several - 1) * deviation / np.sqrt(several)
 
 
-def t_interval(values: Float[np.ndarray, " S"]) -> Interval:
-    """The mean of S values and its t-interval.
+def t_interval(
+    values: Float[np.ndarray, " S"], *, limits: tuple[float, float] = ANYWHERE
+) -> Interval:
+    """The mean of S values, which lie within `limits`, and its t-interval.
 
     >>> [round(x, 3) for x in t_interval(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.484, 4.484]
+    >>> [round(x, 3) for x in t_interval(np.array([1.0, 2.0, 3.0]), limits=(0.0, math.inf))]
+    [2.0, 0.0, 4.484]
     """
     mean, deviation = float(np.mean(values)), math.nan
     if len(values) > 1:
         deviation = float(np.std(values, ddof=1))
     half = float(half_width(np.array([deviation]), np.array([float(len(values))]))[0])
-    return Interval(mean, mean - half, mean + half)
+    return _cut(Interval(mean, mean - half, mean + half), limits)
 
 
-def paired(first: Float[np.ndarray, " S"], second: Float[np.ndarray, " S"]) -> Interval:
-    """Second minus first where value s of both belongs to one seed: the t-interval of S differences."""
-    return t_interval(second - first)
+def paired(
+    first: Float[np.ndarray, " S"],
+    second: Float[np.ndarray, " S"],
+    *,
+    limits: tuple[float, float] = ANYWHERE,
+) -> Interval:
+    """Second minus first where value s of both belongs to one seed: the t-interval of S differences.
+
+    `limits` are those of the values.
+    """
+    return t_interval(second - first, limits=_of_difference(limits))
 
 
-def welch(first: Float[np.ndarray, " S"], second: Float[np.ndarray, " T"]) -> Interval:
+def welch(
+    first: Float[np.ndarray, " S"],
+    second: Float[np.ndarray, " T"],
+    *,
+    limits: tuple[float, float] = ANYWHERE,
+) -> Interval:
     """Second minus first of independent values (Welch 1947), whose variances may differ.
 
-    The degrees of freedom are Satterthwaite's. Needs two values on each side, else NaN.
+    The degrees of freedom are Satterthwaite's. Needs two values on each side, else NaN. `limits` are
+    those of the values.
     """
     difference = float(np.mean(second) - np.mean(first))
     if min(len(first), len(second)) < 2:
@@ -69,7 +92,16 @@ def welch(first: Float[np.ndarray, " S"], second: Float[np.ndarray, " T"]) -> In
         return Interval(difference, difference, difference)
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(a + b)
-    return Interval(difference, difference - half, difference + half)
+    return _cut(Interval(difference, difference - half, difference + half), _of_difference(limits))
+
+
+def _of_difference(limits: tuple[float, float]) -> tuple[float, float]:
+    return limits[0] - limits[1], limits[1] - limits[0]
+
+
+def _cut(found: Interval, limits: tuple[float, float]) -> Interval:
+    low, high = np.clip([found.low, found.high], *limits)  # NaN stays
+    return Interval(found.value, float(low), float(high))
 
 
 def newcombe(first: float, second: float, *, first_of: float, second_of: float) -> Interval:

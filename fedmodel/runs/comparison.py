@@ -18,7 +18,7 @@ from fedmodel.errors import FedmodelError, shown
 from fedmodel.evaluation.repeated import Interval, newcombe, paired, t_interval, welch
 from fedmodel.runs.run import Run, load
 from fedmodel.runs.seeds import SeedRuns
-from fedmodel.runs.words import listed
+from fedmodel.runs.words import limits_of, listed
 
 __all__ = ["COMPARED", "Comparison", "compare", "explained"]
 
@@ -175,7 +175,9 @@ def _row(side: Side) -> dict[str, Any]:
     }
     for metric in COMPARED:
         values = np.array(list(side.values(metric).values()))
-        found = t_interval(values) if len(values) else Interval(math.nan, math.nan, math.nan)
+        found = Interval(math.nan, math.nan, math.nan)
+        if len(values):
+            found = t_interval(values, limits=limits_of(metric))
         row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
     seconds = [run.manifest["seconds"] for run in side.runs.values()]
     spent = side.spent.value.max() if len(side.spent) else math.nan
@@ -184,15 +186,16 @@ def _row(side: Side) -> dict[str, Any]:
 
 def _difference(first: Side, second: Side, metric: str) -> dict[str, Any]:
     """Second minus first, the interval that its data allow, and which it is."""
-    a, b = first.values(metric), second.values(metric)
+    a, b, limits = first.values(metric), second.values(metric), limits_of(metric)
     if not a or not b:
         return _told(Interval(math.nan, math.nan, math.nan), "unmeasured")
     common = sorted(set(a) & set(b))
     if len(common) > 1:
-        found = paired(np.array([a[s] for s in common]), np.array([b[s] for s in common]))
-        return _told(found, "paired", number=len(common))
+        pairs = (np.array([values[s] for s in common]) for values in (a, b))
+        return _told(paired(*pairs, limits=limits), "paired", number=len(common))
     if not common and min(len(a), len(b)) > 1:
-        return _told(welch(np.array(list(a.values())), np.array(list(b.values()))), "welch")
+        each = (np.array(list(values.values())) for values in (a, b))
+        return _told(welch(*each, limits=limits), "welch")
     if common:
         a, b = ({s: values[s] for s in common} for values in (a, b))
     difference = float(np.mean(list(b.values())) - np.mean(list(a.values())))
@@ -238,7 +241,7 @@ def _curves(side: Side) -> pd.DataFrame:
     rows = []
     for (metric, number), group in side.metrics.groupby(["metric", "round"]):
         if metric in COMPARED and len(group) == len(side.runs):
-            found = t_interval(group.value.to_numpy())
+            found = t_interval(group.value.to_numpy(), limits=limits_of(metric))
             rows.append((side.label, metric, number, *found))
     return pd.DataFrame(rows, columns=["run", "metric", "round", "value", "low", "high"])
 

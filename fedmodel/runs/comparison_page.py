@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-from fedmodel.runs import charts
 from fedmodel.runs.comparison import COMPARED, Comparison, explained
 from fedmodel.runs.page import Block, Column, Figure, Page, Section, Table
-from fedmodel.runs.sections.common import thinned, within
-from fedmodel.runs.words import Kind, listed, metric, write
+from fedmodel.runs.sections.common import course_of_means, dots_of_means, heading
+from fedmodel.runs.words import Kind, listed, metric, span, write
 
 __all__ = ["write_comparison"]
 
+OF = "mean over seeds, if there are several"
 CURVES = ("accuracy", "loss", "demographic_parity_difference", "equalized_odds_difference")
 
 
@@ -50,44 +50,39 @@ def _headline(found: Comparison) -> str:
         more = "more" if row["difference"] >= 0 else "less"
         clause = f"{row['run']} has {write(abs(row['difference']), 'points')} {more} accuracy"
         if not math.isnan(row["low"]):
-            clause += f" (95% interval of the difference {_span(row['low'], row['high'])})"
+            clause += f" (95% interval of the difference {span(row['low'], row['high'], 'points')})"
         clauses.append(clause)
     if not clauses:
         return "The runs have no accuracy in common."
     return f"Held against {found.runs[0]}: {'; '.join(clauses)}."
 
 
-def _span(low: float, high: float) -> str:
-    return f"{write(low, 'points').removesuffix(' points')} to {write(high, 'points')}"
-
-
 def _results(found: Comparison) -> Table:
+    """A line a measure, a column a run: these are mostly few."""
+    sides = found.table.to_dict("records")
     names = [name for name in COMPARED if found.table[name].notna().any()]
-    columns = [
-        Column(label="run", kind="text"),
-        Column(label="seeds", kind="count"),
-        *(Column(label=metric(n).label, kind="written", meaning=metric(n).meaning) for n in names),
-        Column(label="largest ε", kind="written"),
-        Column(label="seconds", kind="number"),
-    ]
-    rows: list[list[object]] = []
-    for row in found.table.to_dict("records"):
-        cells = []
-        for name in names:
-            kind, value = metric(name).kind, row[name]
-            half = row[f"{name}_high"] - value
-            cells.append(
-                write(value, kind) + ("" if math.isnan(half) else f" ± {write(half, kind)}")
-            )
-        spent = "none" if math.isnan(row["epsilon"]) else write(row["epsilon"])
-        rows.append([row["run"], row["seeds"], *cells, spent, row["seconds"]])
+    rows = [["seeds", *(write(side["seeds"], "count") for side in sides)]]
+    rows += [[metric(name).label, *(_with_bounds(side, name) for side in sides)] for name in names]
+    spent = ["none" if math.isnan(side["epsilon"]) else write(side["epsilon"]) for side in sides]
+    rows += [["largest ε", *spent], ["seconds", *(write(side["seconds"]) for side in sides)]]
     return Table(
         caption="The shared models after the last round, on the test records",
-        columns=columns,
+        columns=[
+            Column(label="measure", kind="text"),
+            *(Column(label=run, kind="written") for run in found.runs),
+        ],
         rows=rows,
-        note="Of several seeds the mean, ± half its 95% t-interval; epsilon is the largest of a client "
-        "and a single run, seconds the mean of a run.",
+        terms=[(metric(name).label, metric(name).meaning) for name in names],
+        note="Of several seeds the mean, and in brackets its 95% t-interval, cut to where the measure "
+        "can lie; epsilon is the largest of a client and a single run, seconds the mean of a run.",
     )
+
+
+def _with_bounds(side: Mapping[Any, Any], name: str) -> str:
+    """A mean, and the bounds of its interval in brackets that stay together."""
+    kind, low, high = metric(name).kind, side[f"{name}_low"], side[f"{name}_high"]
+    bounds = "" if math.isnan(low) else f" ({span(low, high, kind)})"
+    return write(side[name], kind) + bounds[:1] + bounds[1:].replace(" ", "\u00a0")
 
 
 def _differences(found: Comparison) -> Table:
@@ -122,18 +117,16 @@ def _dots(found: Comparison, name: str) -> Figure | None:
     label, kind = {"epsilon": "largest ε", "seconds": "seconds"}.get(name), metric(name).kind
     label = label or metric(name).label
     frame = found.table.rename(columns={"run": "name", name: "value"})[["name", "value"]]
-    caption = ""
-    if found.table.get(f"{name}_low", pd.Series([math.nan])).notna().any():
-        frame["low"], frame["high"] = found.table[f"{name}_low"], found.table[f"{name}_high"]
-        caption = "Dot: mean over seeds. Bar: its 95% interval."
-    chart = charts.dots(
-        frame, kind=kind, title=label, heading="run", zero=name in ("epsilon", "seconds")
-    )
-    return Figure(
-        title=label[:1].upper() + label[1:],
-        spec=charts.specification(chart),
-        description=listed(f"{n} {write(v, kind)}" for n, v in zip(frame.name, frame.value)) + ".",
-        caption=caption,
+    if f"{name}_low" in found.table:
+        frame = frame.assign(low=found.table[f"{name}_low"], high=found.table[f"{name}_high"])
+    return dots_of_means(
+        frame,
+        title=heading(label),
+        label=label,
+        kind=kind,
+        name="run",
+        zero=name in ("epsilon", "seconds"),
+        of=OF,
     )
 
 
@@ -141,22 +134,9 @@ def _course(found: Comparison, name: str) -> Figure | None:
     rows = found.curves[found.curves.metric == name].dropna(subset=["value"])
     if rows["round"].nunique() < 2:
         return None
-    what = metric(name)
-    frame = thinned(rows.rename(columns={"run": "series"}))
+    frame = rows.rename(columns={"run": "series"})
     series = [run for run in found.runs if run in set(frame.series)]
-    frame = within(frame[["round", "series", "value", "low", "high"]], name)
-    chart = charts.ribbons(frame, series=series, kind=what.kind, title=what.label)
-    ends = frame.sort_values("round").groupby("series").value.last()
-    return Figure(
-        title=f"{what.label[:1].upper()}{what.label[1:]} by round",
-        spec=charts.specification(chart),
-        description="In the last round: "
-        + ", ".join(f"{s} {write(ends[s], what.kind)}" for s in series)
-        + ".",
-        caption="Of several seeds the mean, in the band of its 95% interval."
-        if frame.low.notna().any()
-        else "",
-    )
+    return course_of_means(frame, name, series=series, of=OF)
 
 
 def _settings(found: Comparison) -> Block:

@@ -24,24 +24,9 @@ from fedmodel.models.drawing import initial_draws
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.states import whole
 
-__all__ = ["predict", "predict_file", "reading_of", "saved_model"]
+__all__ = ["predict", "predict_file", "saved_model"]
 
 SUFFIXES = r"(\.(csv|tsv|txt|parquet|pq))?(\.(gz|bz2|zip|xz|zst))?$"
-
-
-def reading_of(run: Path) -> Reading:
-    """How the run's records were encoded.
-
-    Raises:
-        FedmodelError: the run has no model yet.
-    """
-    file = run / "encoder.json"
-    if not file.is_file():
-        raise FedmodelError(
-            f"{run} holds no {file.name}, which says how records are encoded",
-            fix=f"Finish the run: `fedmodel resume {run}`; one of an earlier version: run it anew.",
-        )
-    return Reading.from_json(file.read_text(encoding="utf-8"), where=str(file))
 
 
 def saved_model(run: Path, *, best: bool = False) -> FlatModel:
@@ -59,7 +44,7 @@ def saved_model(run: Path, *, best: bool = False) -> FlatModel:
             else f"It is written at the end of the run: `fedmodel resume {run}`.",
         )
     config, source, _ = read_config(run / "config.toml")
-    reading = reading_of(run)
+    reading = Reading.at(run)
     component = KINDS["model"].bind(config.model.spec, base=source.base, where=source.where)
     with initial_draws(config.seed):
         module = component(
@@ -84,7 +69,7 @@ def predict(
     where: str = "the records",
 ) -> pd.DataFrame:
     """Class and probabilities of each record; see `Run.predict`."""
-    reading, model = reading_of(run), saved_model(run, best=best)
+    reading, model = Reading.at(run), saved_model(run, best=best)
     whose = _client(reading, client)
     names = [f"probability_{name}" for name in reading.classes]
     if clash := sorted({"prediction", *names} & set(keep)):
@@ -129,7 +114,7 @@ def predict_file(
             f"{out} is there already", where="--out", fix="Name another file, or move this one."
         )
     options = _csv_options(read_config(run / "config.toml")[0])
-    frame = read_unseen(file, reading_of(run), **options)
+    frame = read_unseen(file, Reading.at(run), **options)
     predicted = predict(
         run,
         frame,

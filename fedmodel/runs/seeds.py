@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pandas as pd
 
 from fedmodel.errors import FedmodelError
@@ -17,6 +18,7 @@ from fedmodel.privacy.repeated import composed_epsilon
 from fedmodel.runs.folder import read_table
 from fedmodel.runs.manifest import read_manifest
 from fedmodel.runs.run import Run
+from fedmodel.runs.words import limits_of
 
 __all__ = ["SeedRuns", "holds_several", "place_of"]
 
@@ -165,8 +167,11 @@ class SeedRuns:
 
 
 def _over_seeds(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean, standard deviation and t-interval of `value`; what is undefined in a seed is left out."""
+    """Mean, standard deviation and t-interval of `value`, cut to where the metric can lie; what is
+    undefined in a seed is left out."""
     table = frame.groupby(by, sort=False).value.agg(["count", "mean", "std"]).reset_index()
     table = table.rename(columns={"count": "seeds"})
     half = half_width(table["std"].to_numpy(), table["seeds"].to_numpy(float))
-    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+    limits = np.array([limits_of(name) for name in table.metric]).reshape(-1, 2)
+    low, high = table["mean"] - half, table["mean"] + half
+    return table.assign(low=low.clip(lower=limits[:, 0]), high=high.clip(upper=limits[:, 1]))

@@ -8,19 +8,25 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from fedmodel.runs import charts
 from fedmodel.runs.page import Block, Code, Column, Facts, Figure, Listing, Page, Section, Table
-from fedmodel.runs.sections.common import flat, model_name, thinned, within
+from fedmodel.runs.sections.common import (
+    course_of_means,
+    dots_of_means,
+    flat,
+    heading,
+    model_name,
+)
 from fedmodel.runs.seeds import SeedRuns, place_of
-from fedmodel.runs.words import METRICS, MODELS, bound_of, listed, metric, write
+from fedmodel.runs.words import METRICS, MODELS, bound_of, listed, metric, span, write
 
 __all__ = ["write_seeds_report"]
 
 INTERVAL = (
     "Between the bounds lies the mean over further seeds, 95 times in 100, if the values are about "
-    "normal (Student's t-interval). Seeds draw the partition, the split, the initial model, batches and "
+    "normal (Student's t-interval, cut to where the measure can lie). Seeds draw the partition, the split, the initial model, batches and "
     "noise; that other people could be in the data is not in the interval."
 )
+OF = "mean over seeds"
 CURVES = ("accuracy", "loss")
 GAPS = ("demographic_parity_difference", "equalized_odds_difference", "accuracy_difference")
 KEY = ("accuracy", "roc_auc", "accuracy_worst_decile", GAPS[0])
@@ -63,11 +69,6 @@ def _of(summary: pd.DataFrame, name: str, *, model: str = "global", key: str = "
     return pd.Series({"seeds": 0, "mean": math.nan, "low": math.nan, "high": math.nan})
 
 
-def _span(row: pd.Series, name: str) -> str:
-    kind = metric(name).kind
-    return f"{write(row.low, kind)} to {write(row.high, kind)}"
-
-
 def _headline(summary: pd.DataFrame, done: int) -> str:
     row = _of(summary, "accuracy")
     if math.isnan(row["mean"]):
@@ -78,12 +79,12 @@ def _headline(summary: pd.DataFrame, done: int) -> str:
     )
     if math.isnan(row.low):
         return text + "; an interval needs two finished runs."
-    text += f" (95% interval {_span(row, 'accuracy')})"
+    text += f" (95% interval {span(row.low, row.high, 'percent')})"
     gap = _of(summary, GAPS[0])
     if not math.isnan(gap.low):
         text += (
             f"; the share of positive decisions differs by {write(gap['mean'], 'points')} between the "
-            f"groups ({_span(gap, GAPS[0])})"
+            f"groups ({span(gap.low, gap.high, 'points')})"
         )
     return text + "."
 
@@ -94,10 +95,12 @@ def _key_figures(summary: pd.DataFrame) -> list[tuple[str, str, str]]:
         row = _of(summary, name)
         if not math.isnan(row["mean"]):
             what = metric(name)
-            remark = f"95% interval {_span(row, name)}" if row.seeds > 1 else "one seed"
-            figures.append(
-                (what.label[:1].upper() + what.label[1:], write(row["mean"], what.kind), remark)
+            remark = (
+                f"95% interval {span(row.low, row.high, what.kind)}"
+                if row.seeds > 1
+                else "one seed"
             )
+            figures.append((heading(what.label), write(row["mean"], what.kind), remark))
     return figures
 
 
@@ -112,7 +115,9 @@ def _learning(runs: SeedRuns, summary: pd.DataFrame) -> Section | None:
     for name in CURVES:
         rows = rounds[(rounds.metric == name) & rounds.model.isin(["global", "non_private"])]
         if rows["round"].nunique() > 1:
-            blocks.append(_course(rows.assign(series=rows.model.map(model_name)), name))
+            frame = rows.assign(series=rows.model.map(model_name)).rename(columns={"mean": "value"})
+            series = [model_name(m) for m in MODELS if m in set(rows.model)]
+            blocks.append(course_of_means(frame, name, series=series, of=OF))
     found = summary[(summary.scope == "global") & ~summary.metric.map(bound_of).astype(bool)]
     models = [model for model in MODELS if model in set(found.model)]
     names = [n for n in found.metric.unique() if n not in ("num_records", "roc_auc_bound")]
@@ -127,7 +132,7 @@ def _learning(runs: SeedRuns, summary: pd.DataFrame) -> Section | None:
         ]
         blocks.append(
             Table(
-                caption=f"{model_name(model).capitalize()}: {MODELS[model][1]}",
+                caption=f"{heading(model_name(model))}: {MODELS[model][1]}",
                 columns=[
                     Column(label="measure", kind="text"),
                     *(Column(label=label, kind="written") for label in FIGURES.values()),
@@ -147,38 +152,17 @@ def _learning(runs: SeedRuns, summary: pd.DataFrame) -> Section | None:
 FIGURES = {"mean": "mean", "low": "at least", "high": "at most", "std": "standard deviation"}
 
 
-def _course(rows: pd.DataFrame, name: str) -> Figure:
-    what = metric(name)
-    series = [model_name(m) for m in MODELS if model_name(m) in set(rows.series)]
-    frame = within(thinned(rows)[["round", "series", "mean", "low", "high"]], name)
-    chart = charts.ribbons(
-        frame.rename(columns={"mean": "value"}), series=series, kind=what.kind, title=what.label
-    )
-    last = rows[rows["round"] == rows["round"].max()].set_index("series")
-    return Figure(
-        title=f"{what.label.capitalize()} by round",
-        spec=charts.specification(chart),
-        description="In the last round: "
-        + ", ".join(f"{s} {write(last['mean'][s], what.kind)}" for s in series)
-        + ".",
-        caption="Line: mean over seeds. Band: its 95% interval.",
-    )
-
-
-def _dots(rows: pd.DataFrame, name: str, *, title: str, heading: str) -> Figure:
+def _dots(rows: pd.DataFrame, name: str, *, title: str, names: str) -> Figure:
     what = metric(name)
     frame = rows.rename(columns={"key": "name", "mean": "value"})[["name", "value", "low", "high"]]
-    frame = within(frame, name)
-    chart = charts.dots(
-        frame, kind=what.kind, title=what.label, heading=heading, zero=what.kind == "points"
-    )
-    return Figure(
+    return dots_of_means(
+        frame,
         title=title,
-        spec=charts.specification(chart),
-        description=", ".join(
-            f"{n} {write(v, what.kind)}" for n, v in zip(frame.name, frame.value)
-        ),
-        caption="Dot: mean over seeds. Bar: its 95% interval.",
+        label=what.label,
+        kind=what.kind,
+        name=names,
+        zero=what.kind == "points",
+        of=OF,
     )
 
 
@@ -189,8 +173,8 @@ def _groups(summary: pd.DataFrame) -> Section | None:
     for name in RATES:
         own = rows[(rows.metric == name) & rows.key.str.count("=").eq(1)].head(24)
         if len(own):
-            label = metric(name).label.capitalize()
-            figures.append(_dots(own, name, title=f"{label} by group", heading="group"))
+            title = f"{heading(metric(name).label)} by group"
+            figures.append(_dots(own, name, title=title, names="group"))
     gaps = rows[rows.metric.isin(GAPS) & ~rows.key.str.contains("=", regex=False)]
     whole = summary[(summary.scope == "global") & (summary.model == "global")]
     whole = whole[whole.metric.isin(GAPS) & whole["mean"].notna()]
@@ -229,7 +213,7 @@ def _clients(runs: SeedRuns, summary: pd.DataFrame) -> Section | None:
     rows = rows.sort_values("mean", ascending=False)
     blocks: list[Block] = []
     if len(rows) <= 40:
-        blocks.append(_dots(rows, "accuracy", title="Accuracy at each client", heading="client"))
+        blocks.append(_dots(rows, "accuracy", title="Accuracy at each client", names="client"))
     blocks.append(
         Table(
             caption="Accuracy at each client, mean over seeds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas
@@ -16,8 +16,10 @@ __all__ = [
     "Metric",
     "bound_of",
     "client_name",
+    "limits_of",
     "listed",
     "metric",
+    "span",
     "write",
 ]
 
@@ -31,6 +33,7 @@ class Metric:
     label: str
     kind: Kind
     meaning: str
+    limits: tuple[float, float] = (0.0, 1.0)  # where its values can lie
 
 
 METRICS = {
@@ -49,7 +52,10 @@ METRICS = {
         "AUC error", "number", "how far the AUC can be off, as it is computed from counts in bins"
     ),
     "loss": Metric(
-        "loss", "number", "mean surprise at the true class (cross-entropy, nats); lower is better"
+        "loss",
+        "number",
+        "mean surprise at the true class (cross-entropy, nats); lower is better",
+        (0.0, math.inf),
     ),
     "selection_rate": Metric(
         "positive decisions", "percent", "share of records that the model calls positive"
@@ -106,11 +112,12 @@ METRICS = {
     "honest_accuracy_worst_decile": Metric(
         "worst tenth of honest clients", "percent", "mean accuracy of the honest served worst"
     ),
-    "num_records": Metric("records", "count", "how many there are"),
+    "num_records": Metric("records", "count", "how many there are", (0.0, math.inf)),
     "aggregate_share": Metric(
         "share of the aggregate",
         "percent",
         "change in the size of a round's aggregate when one client's update is left out",
+        (0.0, math.inf),
     ),
 }
 
@@ -126,8 +133,16 @@ MODELS = {
 
 
 def metric(name: str) -> Metric:
-    """A known metric, or the name as it stands for one we do not know."""
-    return METRICS.get(name) or Metric(name.replace("_", " "), "number", "")
+    """A known metric, also under a condition, or the name as it stands for one we do not know.
+
+    >>> metric("accuracy[missing=0.2]").label, metric("profit").limits
+    ('accuracy [missing=0.2]', (-inf, inf))
+    """
+    plain, bracket, condition = name.partition("[")
+    known = METRICS.get(plain)
+    if known is None:
+        return Metric(name.replace("_", " "), "number", "", (-math.inf, math.inf))
+    return replace(known, label=f"{known.label} [{condition}") if bracket else known
 
 
 def bound_of(name: str) -> str:
@@ -138,6 +153,15 @@ def bound_of(name: str) -> str:
     """
     stem, _, end = name.rpartition("_")
     return stem if end in ("low", "high") and stem in METRICS else ""
+
+
+def limits_of(name: str) -> tuple[float, float]:
+    """Where a metric, or a bound of one, can lie.
+
+    >>> limits_of("accuracy_low"), limits_of("loss")
+    ((0.0, 1.0), (0.0, inf))
+    """
+    return metric(bound_of(name) or name).limits
 
 
 def write(value: object, kind: Kind = "number") -> str:
@@ -168,6 +192,15 @@ def write(value: object, kind: Kind = "number") -> str:
     if kind == "points":
         return f"{_significant(100 * number)} points"
     return _significant(number)
+
+
+def span(low: float, high: float, kind: Kind = "number") -> str:
+    """An interval, its unit said once.
+
+    >>> span(0.801, 0.845, "percent"), span(-0.01, 0.02, "points"), span(0.5, 0.75)
+    ('80.1 to 84.5%', '-1.00 to 2.00 points', '0.500 to 0.750')
+    """
+    return f"{write(low, kind).removesuffix('%').removesuffix(' points')} to {write(high, kind)}"
 
 
 def client_name(client: object) -> str:

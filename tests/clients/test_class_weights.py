@@ -137,7 +137,7 @@ CENTRAL = {"unit": "client", "mode": "central", "noise_multiplier": 1.0}
                 "client.class_weights": "balanced",
                 "privacy": {"epsilon": 3.0},
             },
-            "cannot be",
+            r"label counts, which \[privacy\] protects",
         ),
     ],
 )

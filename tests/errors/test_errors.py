@@ -378,6 +378,11 @@ def test_a_missing_table(fedmodel, experiment):
     )
 
 
+def test_a_missing_table_is_not_the_experiment(fedmodel, experiment):
+    said = fedmodel.run(changed(with_table(experiment), "t.csv", "e.csv"))
+    said.refused("there is no file e.csv", "Check the path")
+
+
 def test_a_missing_column(fedmodel, experiment):
     text = changed(with_table(experiment), '"ill"', '"il"')
     said = fedmodel.run(text, files={"t.csv": table()})

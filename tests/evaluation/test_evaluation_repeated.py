@@ -24,6 +24,23 @@ def test_the_t_interval_is_scipys(values):
     assert found.value == pytest.approx(values.mean(), abs=1e-12)
 
 
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8).map(np.array))
+def test_an_interval_of_shares_is_what_of_the_whole_one_lies_in_the_shares(values):
+    """So it misses no truth that the whole one holds."""
+    cut, whole = t_interval(values, limits=(0.0, 1.0)), t_interval(values)
+    assert cut.value == whole.value
+    assert (cut.low, cut.high) == (max(whole.low, 0.0), min(whole.high, 1.0))
+    assert cut.low - 1e-9 <= cut.value <= cut.high + 1e-9
+
+
+def test_a_difference_of_shares_lies_between_minus_one_and_one():
+    first, second = np.array([0.0, 0.4]), np.array([0.9, 0.5])
+    assert paired(first, second).high > 1
+    assert paired(first, second, limits=(0.0, 1.0))[1:] == (-1.0, 1.0)
+    assert welch(second, first, limits=(0.0, 1.0)).low == -1.0
+    assert welch(first, second, limits=(0.0, math.inf)) == welch(first, second)
+
+
 def test_one_value_has_no_interval():
     found = t_interval(np.array([0.8]))
     assert found.value == 0.8

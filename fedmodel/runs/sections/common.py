@@ -9,18 +9,20 @@ from pandas import DataFrame
 
 from fedmodel.runs import charts
 from fedmodel.runs.page import Figure
-from fedmodel.runs.words import MODELS, metric, write
+from fedmodel.runs.words import MODELS, Kind, listed, metric, write
 
 __all__ = [
     "FEW",
     "MANY",
     "course",
+    "course_of_means",
+    "dots_of_means",
     "flat",
+    "heading",
     "model_name",
     "quantiles",
     "spread",
     "thinned",
-    "within",
 ]
 
 FEW = 40  # up to here each client is drawn by name
@@ -46,13 +48,6 @@ def quantiles(frame: DataFrame) -> DataFrame:
     shares = np.array([0.0, 0.1, 0.5, 0.9, 1.0])
     table = by_round.quantile(shares, interpolation="nearest").unstack()
     return table.set_axis(["lowest", "low", "median", "high", "highest"], axis=1).reset_index()
-
-
-def within(frame: DataFrame, name: str) -> DataFrame:
-    """Bounds to draw: a share is not below 0 or above 1, which a t-interval does not know."""
-    if metric(name).kind not in ("percent", "points"):
-        return frame
-    return frame.assign(low=frame.low.clip(0, 1), high=frame.high.clip(0, 1))
 
 
 def course(
@@ -83,6 +78,46 @@ def course(
         + ", ".join(f"{s} {write(ends[s], what.kind)}" for s in series if s in ends)
         + ".",
         caption=caption,
+    )
+
+
+def course_of_means(frame: DataFrame, name: str, *, series: Sequence[str], of: str) -> Figure:
+    """A metric's mean by round, one line a series in the band of its interval.
+
+    `frame` has the columns round, series, value, low, high; `of` says what the mean is of.
+    """
+    what = metric(name)
+    ends = frame.sort_values("round").groupby("series").value.last()
+    chart = charts.ribbons(
+        thinned(frame)[["round", "series", "value", "low", "high"]],
+        series=series,
+        kind=what.kind,
+        title=what.label,
+    )
+    return Figure(
+        title=f"{heading(what.label)} by round",
+        spec=charts.specification(chart),
+        description="In the last round: "
+        + ", ".join(f"{s} {write(ends[s], what.kind)}" for s in series)
+        + ".",
+        caption=f"Line: {of}. Band: its 95% interval." if frame.low.notna().any() else "",
+    )
+
+
+def dots_of_means(
+    frame: DataFrame, *, title: str, label: str, kind: Kind, name: str, zero: bool, of: str
+) -> Figure:
+    """A mean of each name, the bar of its interval behind it; `of` says what the mean is of.
+
+    `frame` has the columns name, value, and perhaps low and high; `name` says what the names are.
+    """
+    chart = charts.dots(frame, kind=kind, title=label, heading=name, zero=zero)
+    several = "low" in frame and frame.low.notna().any()
+    return Figure(
+        title=title,
+        spec=charts.specification(chart),
+        description=listed(f"{n} {write(v, kind)}" for n, v in zip(frame.name, frame.value)) + ".",
+        caption=f"Dot: {of}. Bar: its 95% interval." if several else "",
     )
 
 
@@ -118,6 +153,15 @@ def spread(
         caption=caption.strip(),
         wide=12 < len(frame) <= FEW,
     )
+
+
+def heading(label: str) -> str:
+    """A label with a capital, as it stands over a figure.
+
+    >>> heading("worst tenth of clients"), heading("AUC")
+    ('Worst tenth of clients', 'AUC')
+    """
+    return label[:1].upper() + label[1:]
 
 
 def model_name(model: str) -> str:
