@@ -15,13 +15,13 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class Section(BaseModel):
     """A table of the experiment file with fixed keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Open(Section):
     """A table that names a component and may hold that component's options beside the fixed keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     name: str
 
     @property
@@ -63,7 +63,7 @@ class AdaptiveClip(Section):
     count_noise: Annotated[float, Field(gt=0)] | None = None  # standard deviation, in clients
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Targets(Section):
@@ -105,7 +105,7 @@ class SecureAggregation(Section):
     Values of updates are cut to [-bound, bound] and sent in 2^bits steps.
     """
 
-    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    bound: Annotated[float, Field(gt=0)] = 1.0
     bits: Annotated[int, Field(ge=2, le=32)] = 20
     neighbours: Annotated[int, Field(ge=2)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
@@ -135,7 +135,7 @@ class Stop(Section):
 
     metric: Literal["loss", "accuracy", "balanced_accuracy", "roc_auc"] = "loss"
     patience: Annotated[int, Field(ge=1)] = 5
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Evaluation(Section):

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtrc
 
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import History, check_accountant, check_delta
-from fedmodel.privacy.calibration import check_epsilon, noise_for_clients
+from fedmodel.privacy.accounting import History, check_accountant
+from fedmodel.privacy.calibration import noise_for_clients
+from fedmodel.privacy.checks import check_delta, check_epsilon
 
 __all__ = [
     "Budget",

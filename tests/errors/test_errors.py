@@ -124,6 +124,8 @@ WRONG_VALUES = {
     "a number in quotes": ("= 0.1", '= "0.1"', "e.toml:16", "learning_rate", "a number"),
     "too large": ("test = 0.25", "test = 25", "e.toml:6", "test", "less than 1"),
     "negative": ("= 0.1", "= -0.1", "e.toml:16", "learning_rate", "greater than 0"),
+    "without end": ("= 0.1", "= 0.1\nepochs = inf", "e.toml:17", "epochs", "a finite number"),
+    "not a number": ("test = 0.25", "test = nan", "e.toml:6", "test", "a finite number"),
     "no steps": ("= 0.1", "= 0.1\nsteps = 0", "e.toml:17", "steps", "greater than 0"),
     "half a record": (
         "= 0.1",
