@@ -12,7 +12,7 @@ from torch import Tensor
 from fedmodel.cohort import Cohort, clipped_gradient_sum
 from fedmodel.cohort.clipping import ClippingStyle
 from fedmodel.cohort.fused import fused_sgd
-from fedmodel.cohort.optimisers import LocalOptimiser, OptimiserName
+from fedmodel.cohort.optimisers import LocalOptimiser, Momentum, OptimiserName
 from fedmodel.cohort.weights import class_weights_of, weighted
 
 __all__ = ["dp_sgd"]
@@ -47,7 +47,7 @@ class dp_sgd:  # noqa: N801 - the name in an experiment
     epochs: PositiveFloat = 1.0
     steps: PositiveInt | None = None
     optimiser: OptimiserName = "sgd"
-    momentum: NonNegativeFloat = 0.0
+    momentum: Momentum = 0.0
     weight_decay: NonNegativeFloat = 0.0
     proximal: NonNegativeFloat = 0.0
     class_weights: tuple[PositiveFloat, ...] | None = None

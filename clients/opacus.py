@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from fedmodel.cohort import Batch, Cohort
 from fedmodel.cohort.dropout import dropout_keys
+from fedmodel.cohort.optimisers import Momentum
 from fedmodel.cohort.precision import products
 
 __all__ = ["opacus_dp_sgd"]
@@ -34,7 +35,7 @@ class opacus_dp_sgd:  # noqa: N801 - the name in an experiment
     batch_size: PositiveInt = 32
     epochs: PositiveFloat = 1.0
     steps: PositiveInt | None = None
-    momentum: NonNegativeFloat = 0.0
+    momentum: Momentum = 0.0
     weight_decay: NonNegativeFloat = 0.0
 
     private: ClassVar[bool] = True

@@ -212,7 +212,7 @@ class Catalogue:
 def _typed(name: str, key: str, value: Any, hint: Any, *, where) -> Any:
     model: type[BaseModel] = create_model(
         "Option",
-        __config__=ConfigDict(arbitrary_types_allowed=True),
+        __config__=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False),
         value=(hint, ...),
     )
     try:

@@ -6,22 +6,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-__all__ = ["AdaptiveClip", "Config", "Section", "Targets"]
+__all__ = ["LEAST_CLIP", "MOST_CLIP", "AdaptiveClip", "Config", "Section", "Targets"]
 
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Text = Annotated[str, Field(min_length=1)]
+# Clipped and noised in float32, which beyond these would lose the noise, or the bound.
+LEAST_CLIP, MOST_CLIP = 1e-9, 1e9
+Clip = Annotated[float, Field(ge=LEAST_CLIP, le=MOST_CLIP)]
 
 
 class Section(BaseModel):
     """A table of the experiment file with fixed keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Open(Section):
     """A table that names a component and may hold that component's options beside the fixed keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     name: str
 
     @property
@@ -37,13 +41,13 @@ class Data(Open):
     test: Share = 0.2
     validation: Share = 0.0
     ranges: dict[str, list[Any]] = {}
-    encoder: str | None = None  # of a run, in place of one fitted here
+    encoder: Text | None = None  # of a run, in place of one fitted here
 
 
 class Model(Open):
     """[model]: the model; `init` is the file of one to start from."""
 
-    init: str | None = None
+    init: Text | None = None
 
 
 class Client(Open):
@@ -57,13 +61,13 @@ class Client(Open):
 class AdaptiveClip(Section):
     """A bound that follows a quantile of the updates' norms (Andrew et al., NeurIPS 2021)."""
 
-    initial: Annotated[float, Field(gt=0)] = 1.0
+    initial: Clip = 1.0
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.5
-    learning_rate: Annotated[float, Field(gt=0)] = 0.2
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.2
     count_noise: Annotated[float, Field(gt=0)] | None = None  # standard deviation, in clients
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Targets(Section):
@@ -73,7 +77,7 @@ class Targets(Section):
     uniform: list[Positive] | None = None
     values: list[Positive] | None = None
     shares: list[float] | None = None
-    rule: str | None = None
+    rule: Text | None = None
 
 
 Epsilon = Annotated[
@@ -89,10 +93,10 @@ class Privacy(Section):
     unit: Literal["record", "client"] = "record"
     mode: Literal["central", "local", "distributed"] | None = None
     epsilon: Epsilon | None = None
-    epsilon_column: str | None = None
+    epsilon_column: Text | None = None
     noise_multiplier: Positive | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: Annotated[float, Field(gt=0)] | AdaptiveClip = 1.0
+    clip: Clip | AdaptiveClip = 1.0
     participations: Annotated[int, Field(ge=1)] | None = None
     accountant: Literal["prv", "rdp", "gdp"] = "prv"
     noise: Literal["seeded", "secure"] = "seeded"
@@ -105,7 +109,7 @@ class SecureAggregation(Section):
     Values of updates are cut to [-bound, bound] and sent in 2^bits steps.
     """
 
-    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    bound: Clip = 1.0
     bits: Annotated[int, Field(ge=2, le=32)] = 20
     neighbours: Annotated[int, Field(ge=2)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 2 / 3
@@ -114,7 +118,9 @@ class SecureAggregation(Section):
 class Attack(Open):
     """[attack]: what the dishonest clients do; `clients` is a share or a list of their ids."""
 
-    clients: Annotated[float, Field(gt=0, lt=1)] | list[str | int] = 0.1
+    clients: (
+        Annotated[float, Field(gt=0, lt=1)] | Annotated[list[str | int], Field(min_length=1)]
+    ) = 0.1
 
 
 Levels = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
@@ -135,7 +141,7 @@ class Stop(Section):
 
     metric: Literal["loss", "accuracy", "balanced_accuracy", "roc_auc"] = "loss"
     patience: Annotated[int, Field(ge=1)] = 5
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Evaluation(Section):
@@ -167,7 +173,7 @@ class Engine(Section):
 
     name: Literal["inline", "ray", "flower"] = "inline"
     workers: Annotated[int, Field(ge=1)] | None = None
-    address: str | None = None
+    address: Text | None = None
     device: str = "cpu"  # or "cuda", "cuda:1"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     on_failure: Literal["retry", "drop", "abort"] = "retry"

@@ -17,6 +17,7 @@ from fedmodel.source import Source
 __all__ = ["changes_of", "explain", "parsed", "read_config"]
 
 # What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
+_SEEDS = ("seed", "seeds")  # go up to 2^64, and are checked for that
 _UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip|Targets)$|^constrained-"
 
 
@@ -38,6 +39,7 @@ def read_config(
         _override(raw, key, value)
     if "seeds" in (overrides or {}) and "seed" not in (overrides or {}):
         raw.pop("seed", None)  # the file's one seed gives way to several
+    _check_sizes(raw, source)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -59,6 +61,19 @@ def parsed(path: Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
         raise _broken(path, text, str(error)) from None
+
+
+def _check_sizes(value: Any, source: Source, keys: tuple[str | int, ...] = ()) -> None:
+    """Refuse whole numbers of more than 64 bits, which TOML need not know and no array holds."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_sizes(item, source, (*keys, key))
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63 and keys[0] not in _SEEDS:
+        raise FedmodelError(
+            f"`{'.'.join(map(str, keys))}` cannot be {shown(value)}",
+            where=source.where(*keys),
+            fix="It should be a whole number of at most 64 bits, with its sign.",
+        )
 
 
 def _check_seeds(seeds: list[int], raw: Mapping[str, Any], source: Source, *, given: bool) -> None:
@@ -183,7 +198,9 @@ def explain(
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     keys = _keys(fault["loc"])
-    if isinstance(fault["input"], Mapping):  # a number or a table: the fault is inside the table
+    if isinstance(
+        fault["input"], Mapping | list
+    ):  # a number or a table: the fault is inside the table
         below = (f for f in faults if _keys(f["loc"])[:-1] == keys)
         fault = next(below, fault)
         keys = _keys(fault["loc"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,9 @@ _WANTED = {
     "less than or equal to": "at most",
     "'": '"',
 }
+_LENGTH = re.compile(
+    r"(\w+) should have (at (?:least|most) \d+) (?:character|item)s?(?: after validation.*)?"
+)
 
 
 class FedmodelError(Exception):
@@ -135,8 +139,11 @@ def wanted(messages: Sequence[str]) -> str:
 
     >>> wanted(["Input should be a valid integer", "Input should be a valid list"])
     'It should be a whole number or a list.'
+    >>> wanted(["List should have at least 1 item after validation, not 0"])
+    'It should be a list of at least 1.'
     """
-    asked = [message.removeprefix("Input should ") for message in dict.fromkeys(messages)]
+    asked = [_LENGTH.sub(_of_length, message) for message in dict.fromkeys(messages)]
+    asked = [message.removeprefix("Input should ") for message in asked]
     text = " or ".join([asked[0], *(message.removeprefix("be ") for message in asked[1:])])
     for theirs, ours in _WANTED.items():
         text = text.replace(theirs, ours)
@@ -147,6 +154,12 @@ def what_failed(error: BaseException) -> str:
     """The exception's type and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _of_length(found: re.Match[str]) -> str:
+    if found[1] == "String":
+        return "be text that is not empty"
+    return f"be a list of {found[2]}"
 
 
 def _place(frame: traceback.FrameSummary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from copy import deepcopy
@@ -121,6 +122,11 @@ class Experiment:
         return self.config.name or (self.source.path.stem if self.source.path else "experiment")
 
     @property
+    def file_name(self) -> str:
+        """The name as a part of files' names: no other folder, and not too long for one."""
+        return re.sub(r'[\x00-\x1f/\\:*?"<>|]+', "-", self.name)[:100]
+
+    @property
     def run(self) -> Run:
         """The run, as far as it has come.
 
@@ -206,7 +212,7 @@ class Experiment:
 
     def default_folder(self) -> Path:
         """Where a run goes that is told no other place."""
-        return Path("runs") / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        return Path("runs") / f"{self.file_name}-{datetime.now():%Y%m%d-%H%M%S}"
 
     def _go(self, folder: RunFolder, state: State) -> Generator[Round, None, None]:
         """The rounds that are left; what was finished is told, however it ends."""

@@ -1,6 +1,7 @@
 """Whole runs, held against what others compute from the same model and the same steps."""
 
 import json
+from pathlib import Path
 
 import fairlearn.metrics
 import numpy as np
@@ -313,3 +314,11 @@ def test_the_users_own_file_of_records(tmp_path):
     assert set(run.clients.client) == {"north", "south", "west"}
     assert last(run, "roc_auc") > 0.75
     assert any("=" in key for key in run.metrics.query("scope == 'group'").key)
+
+
+def test_a_name_leads_to_no_other_folder():
+    experiment = Experiment.read(PLAIN, name="../else/where\n" + "x" * 300)
+    folder = experiment.default_folder()
+    assert folder.parent == Path("runs")
+    assert folder.name.startswith("..-else-where-x")
+    assert len(folder.name) < 150

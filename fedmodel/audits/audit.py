@@ -30,7 +30,7 @@ def subject(path: Path, overrides: Mapping[str, Any] | None = None) -> tuple[Exp
     """
     if not path.is_dir():
         experiment = Experiment.read(path, overrides)
-        return experiment, Path("audits") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        return experiment, Path("audits") / f"{experiment.file_name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = RunFolder.open(path)
     if overrides:
         raise FedmodelError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-__all__ = ["LocalOptimiser", "OptimiserName"]
+__all__ = ["LocalOptimiser", "Momentum", "OptimiserName"]
 
 OptimiserName = Literal["sgd", "adam"]
+Momentum = Annotated[float, Field(ge=0, lt=1)]  # from 1 on a velocity never fades
 
 
 @dataclass

@@ -93,7 +93,7 @@ def _show_clients(config: Path, set_: list[str] | None, page: Path | None) -> No
     experiment = Experiment.read(config, overrides(set_))
     records, assignment = dealt_out(experiment.config, experiment.source)
     found = preview(records, assignment, seed=experiment.config.seed)
-    page = write_preview(found, experiment.name, page or Path(f"{experiment.name}-data.html"))
+    page = write_preview(found, experiment.name, page or Path(f"{experiment.file_name}-data.html"))
     out.print(preview_table(found, experiment.name))
     for line in found.sentences:
         out.print(escape(line))

@@ -48,7 +48,9 @@ def privacy_plan(
         counts=counts,
         evaluations=evaluations,
     )
-    page = write_outlook(found, experiment.name, out_ or Path(f"{experiment.name}-privacy.html"))
+    page = write_outlook(
+        found, experiment.name, out_ or Path(f"{experiment.file_name}-privacy.html")
+    )
     out.print(outlook_table(found, experiment.name))
     for line in found.sentences:
         out.print(escape(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -80,7 +81,7 @@ def _checked(name: str, given: Sequence[float] | Sequence[str]) -> Range:
     if words and len(words) == len(given) == len(set(words)):
         return words
     numbers = tuple(float(v) for v in given if isinstance(v, int | float))
-    if len(numbers) == len(given) == 2 and numbers[0] < numbers[1]:
+    if len(numbers) == len(given) == 2 and -math.inf < numbers[0] < numbers[1] < math.inf:
         return numbers[0], numbers[1]
     raise FedmodelError(
         f"the range of {name!r} is {list(given)}",

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fedmodel.errors import FedmodelError
+from fedmodel.privacy.checks import check_delta, check_setting
 from fedmodel.privacy.contour import contour_epsilons
 from fedmodel.privacy.gdp import gdp_epsilons
 from fedmodel.privacy.prv import OutOfReachError, prv_epsilons
@@ -25,8 +26,6 @@ __all__ = [
     "Figure",
     "History",
     "check_accountant",
-    "check_delta",
-    "check_setting",
     "epsilon_curve",
     "epsilon_of",
     "epsilon_of_clients",
@@ -40,6 +39,7 @@ ACCOUNTANTS = {
 }
 
 EXACT_SETTINGS = 256  # for more distinct ones, PRV takes the quicker way of `contour`
+MOST_NOISE = 1e12  # beyond it more noise changes no figure: this much is charged
 COURSE = 4  # step counts at one setting, beyond which they are a course over rounds
 History = Sequence[tuple[float, float, int]]  # (noise multiplier, sample rate, steps)
 Settings = tuple[tuple[float, float], ...]  # (noise multiplier, sample rate), sorted
@@ -122,10 +122,17 @@ def epsilon_of_clients(
 def merge(history: History) -> tuple[Settings, tuple[int, ...]]:
     """The settings of a history in sorted order, and the steps at each: their order is no matter."""
     steps_at: Counter[tuple[float, float]] = Counter()
-    for noise, rate, steps in history:
+    for entry in history:
+        try:
+            noise, rate, steps = entry
+        except (TypeError, ValueError):
+            raise FedmodelError(
+                f"{entry!r} is no entry of a history",
+                fix="Give each entry as (noise multiplier, sample rate, steps).",
+            ) from None
         check_setting(sample_rate=rate, steps=steps, noise_multiplier=noise)
         if steps:
-            steps_at[float(noise), float(rate)] += int(steps)
+            steps_at[min(float(noise), MOST_NOISE), float(rate)] += int(steps)
     settings = tuple(sorted(steps_at))
     return settings, tuple(steps_at[setting] for setting in settings)
 
@@ -168,36 +175,8 @@ def account(
     return [Figure(max(0.0, epsilon), accountant) for epsilon in epsilons]
 
 
-def check_delta(delta: float) -> None:
-    """Raise FedmodelError unless delta is a probability above 0."""
-    if not 0 < delta < 1:
-        raise FedmodelError(
-            f"delta={delta} is not between 0 and 1",
-            fix="Choose a delta well below 1 / (number of records), for example 1e-5.",
-        )
-
-
 def check_accountant(accountant: str) -> None:
     """Raise FedmodelError, with the accountants there are, for another name."""
     if accountant not in ACCOUNTANTS:
         known = "; ".join(f'"{name}" ({meaning})' for name, meaning in ACCOUNTANTS.items())
         raise FedmodelError(f"no accountant is called {accountant!r}", fix=f"Choose from {known}.")
-
-
-def check_setting(*, sample_rate: float, steps: int, noise_multiplier: float = 1.0) -> None:
-    """Raise FedmodelError for a value that no step of DP-SGD can have."""
-    if not 0 < sample_rate <= 1:
-        raise FedmodelError(
-            f"sample_rate={sample_rate} is not above 0 and at most 1",
-            fix="It is the chance of each record to be in a batch: batch size / records, at most 1.",
-        )
-    if not (steps >= 0 and steps % 1 == 0):
-        raise FedmodelError(
-            f"steps={steps} is not a number of steps",
-            fix="Give the number of noisy steps, 0 or more.",
-        )
-    if not (noise_multiplier >= 0 and math.isfinite(noise_multiplier)):
-        raise FedmodelError(
-            f"noise_multiplier={noise_multiplier} is negative or not a number",
-            fix="It is the noise's standard deviation divided by the clipping bound, 0 or more.",
-        )

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import binom
 
 from fedmodel.errors import FedmodelError
+from fedmodel.privacy.checks import check_count, number
 
 __all__ = ["epsilon_lower_bound", "p_value"]
 
@@ -34,7 +35,7 @@ def epsilon_lower_bound(
     0.976
     """
     _check(canaries=canaries, guesses=guesses, correct=correct, delta=delta)
-    if not 0 < significance < 1:
+    if not 0 < number("significance", significance) < 1:
         raise FedmodelError(
             f"significance={significance} is not between 0 and 1",
             fix="Give the chance that the bound may be wrong, for example 0.05.",
@@ -73,17 +74,15 @@ def p_value(epsilon: float, *, canaries: int, guesses: int, correct: int, delta:
 
 
 def _check(*, canaries: int, guesses: int, correct: int, delta: float) -> None:
-    for name, number in (("canaries", canaries), ("guesses", guesses), ("correct", correct)):
-        if not (number >= 0 and number % 1 == 0):
-            raise FedmodelError(
-                f"{name}={number} is not a count", fix="Give a whole number, 0 or more."
-            )
+    check_count("canaries", canaries, "canaries")
+    check_count("guesses", guesses, "guesses")
+    check_count("correct", correct, "correct guesses")
     if not correct <= guesses <= canaries:
         raise FedmodelError(
             f"{correct} correct of {guesses} guesses on {canaries} canaries cannot be",
             fix="Give correct <= guesses <= canaries: each canary is guessed once, or left out.",
         )
-    if not 0 <= delta < 1:
+    if not 0 <= number("delta", delta) < 1:
         raise FedmodelError(
             f"delta={delta} is not a probability below 1",
             fix="Give the delta of the claim, for example 1e-5; 0 for pure differential privacy.",

@@ -14,9 +14,13 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import bdtrc
 
+from fedmodel.config import LEAST_CLIP, MOST_CLIP
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import History, check_accountant, check_delta
-from fedmodel.privacy.calibration import check_epsilon, noise_for_clients
+from fedmodel.privacy.accounting import History, check_accountant
+from fedmodel.privacy.calibration import noise_for_clients
+from fedmodel.privacy.checks import check_delta, check_epsilon
+
+MOST_STEPS = 10**9  # of a client in one round
 
 __all__ = [
     "Budget",
@@ -67,10 +71,12 @@ def steps_per_round(
     if steps is not None and epochs is None:
         if not (steps >= 1 and steps % 1 == 0):
             raise FedmodelError(f"steps={steps} a round", fix="Choose a whole number, 1 or more.")
+        _check_steps(steps, "steps")
         return np.where(sizes > 0, int(steps), 0)
     if epochs is not None and steps is None:
         if not 0 < epochs < math.inf:
             raise FedmodelError(f"epochs={epochs} a round", fix="Choose a number above 0.")
+        _check_steps(epochs * (1 + sizes.max(initial=0) / batch_size), "epochs")
         if epochs % 1 == 0:
             return int(epochs) * steps_per_epoch(sizes, batch_size)
         # 0.1 epochs of 300 records in batches of 10 are 3 steps, whatever the last bit says.
@@ -116,10 +122,10 @@ class Budget:
                 f"noise_multiplier={self.noise_multiplier} is not above 0",
                 fix="It is the noise's standard deviation divided by the clipping bound.",
             )
-        if not 0 < self.clip < math.inf:
+        if not LEAST_CLIP <= self.clip <= MOST_CLIP:
             raise FedmodelError(
-                f"clip={self.clip} is not a bound",
-                fix="Choose a norm above 0 to clip each record's gradient to, for example 1.0.",
+                f"clip={self.clip} is not between {LEAST_CLIP:g} and {MOST_CLIP:g}",
+                fix="Choose a norm to clip each record's gradient to, for example 1.0.",
             )
         if not (self.participations >= 1 and self.participations % 1 == 0):
             raise FedmodelError(
@@ -174,6 +180,13 @@ def plan(
     )
     rate = sample_rate(count, batch_size)
     each_round = steps_per_round(count, batch_size, epochs=epochs, steps=steps)
+    largest = int(each_round.max(initial=0)) * budget.participations
+    if largest >= 2**63:
+        raise FedmodelError(
+            f"a client plans for {largest:.3g} steps",
+            where="[privacy] participations",
+            fix="Choose fewer participations, rounds or steps.",
+        )
     max_steps = budget.participations * each_round
     if budget.noise_multiplier is not None:
         noise = [budget.noise_multiplier] * len(count)
@@ -227,3 +240,12 @@ def share_declining(*, participations: int, rounds: int, sample: float) -> float
 def check_batch_size(batch_size: int) -> None:
     if not batch_size >= 1:
         raise FedmodelError(f"batch_size={batch_size}", fix="Choose 1 or more.")
+
+
+def _check_steps(steps: float, key: str) -> None:
+    if steps > MOST_STEPS:
+        raise FedmodelError(
+            f"{steps:.3g} steps a round are more than {MOST_STEPS:.0g}",
+            where=f"[client] {key}",
+            fix="Choose fewer epochs or steps, or larger batches.",
+        )

@@ -6,19 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
+
 from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import (
     EXACT_SETTINGS,
     History,
     account,
     check_accountant,
-    check_delta,
-    check_setting,
+    epsilon_of_history,
     merge,
 )
+from fedmodel.privacy.checks import check_delta, check_epsilon, check_setting
 from fedmodel.privacy.prv import EPSILON_ERROR
 
-__all__ = ["check_epsilon", "noise_for", "noise_for_clients"]
+__all__ = ["noise_for", "noise_for_clients"]
 
 # Noise multipliers are rungs of a ladder, 1.0005^j: a budget has one answer, whatever the search
 # starts from, and a smaller budget never gets less noise.
@@ -58,17 +60,8 @@ def noise_for(
         int(steps),
         float(delta),
         accountant,
-        released=tuple(released),
+        released=tuple(map(tuple, released)),
     )
-
-
-def check_epsilon(epsilon: float) -> None:
-    """Raise FedmodelError unless epsilon is a number above 0."""
-    if not epsilon > 0:
-        raise FedmodelError(
-            f"epsilon={epsilon} is not above 0",
-            fix="Choose an epsilon above 0: 1 is strict, 10 is loose.",
-        )
 
 
 def noise_for_clients(
@@ -89,13 +82,20 @@ def noise_for_clients(
     the noise is enough, and at most about 5 % more than needed. Where that leaves more than 600
     settings the grid is coarser: 6 %, 12 %, ...
     """
-    targets = [float(epsilon)] * len(steps) if isinstance(epsilon, int | float) else epsilon
-    settings = list(
-        zip(map(float, targets), map(float, sample_rates), map(int, steps), strict=True)
-    )
-    for target, rate, count in set(settings):
+    targets = np.asarray(epsilon).tolist()
+    if not isinstance(targets, list):  # one number for all
+        targets = [targets] * len(steps)
+    if not len(targets) == len(sample_rates) == len(steps):
+        raise FedmodelError(
+            f"there are {len(targets)} epsilons, {len(sample_rates)} sample rates and {len(steps)} "
+            "numbers of steps",
+            fix="Give one of each for each client; one epsilon may stand for all.",
+        )
+    given = list(zip(targets, sample_rates, steps, strict=True))
+    for target, rate, count in set(given):
         check_epsilon(target)
         check_setting(sample_rate=rate, steps=count)
+    settings = [(float(target), float(rate), int(count)) for target, rate, count in given]
     check_delta(delta)
     check_accountant(accountant)
     quick, grid, exact = False, GRID, settings
@@ -155,18 +155,34 @@ def calibrate(
         slope = slope_between(start, by_rdp(start), safe, epsilon) or slope
     rung = lowest_rung(by(accountant), epsilon, start=start, slope=slope)
     if rung > HIGHEST:
-        raise FedmodelError(
-            f"no noise keeps {steps} steps at sample rate {sample_rate:g} to epsilon={epsilon:g} "
-            f"with delta={delta:g} by the accountant {accountant!r}"
-            + (", beside what is released otherwise" if released else ""),
-            fix=(
-                f"Its figures include an error bound of {EPSILON_ERROR}: choose a larger epsilon, "
-                'or accountant = "rdp".'
-                if accountant == "prv"
-                else "Choose a larger epsilon or delta, or fewer steps."
-            ),
-        )
+        raise _out_of_reach(epsilon, sample_rate, steps, delta, accountant, released)
     return noise_at(rung)
+
+
+def _out_of_reach(
+    epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    accountant: str,
+    released: History,
+) -> FedmodelError:
+    """No noise is enough: because of what was released otherwise, of PRV's error bound, or the steps."""
+    problem = (
+        f"no noise keeps {steps} steps at sample rate {sample_rate:g} to epsilon={epsilon:g} "
+        f"with delta={delta:g} by the accountant {accountant!r}"
+    )
+    if released:
+        others = epsilon_of_history(released, delta=delta, accountant=accountant).epsilon
+        problem += f", beside what is released otherwise, which alone costs {others:.3g}"
+    if accountant == "prv" and not (released and others > epsilon):
+        fix = (
+            f"Its figures include an error bound of {EPSILON_ERROR}: choose a larger epsilon, "
+            'or accountant = "rdp".'
+        )
+    else:
+        fix = "Choose a larger epsilon or delta, or fewer steps."
+    return FedmodelError(problem, fix=fix)
 
 
 def noise_at(rung: int) -> float:

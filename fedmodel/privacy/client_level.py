@@ -18,9 +18,9 @@ import math
 import numpy as np
 
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import check_setting
 from fedmodel.privacy.budget import Budget, ClientPlans
 from fedmodel.privacy.calibration import noise_for
+from fedmodel.privacy.checks import check_setting
 
 __all__ = ["noise_multiplier_of", "plan_clients", "sensitivity", "split_noise"]
 

@@ -27,12 +27,12 @@ from fedmodel.errors import FedmodelError
 from fedmodel.privacy.accounting import (
     Figure,
     History,
-    check_delta,
     epsilon_of_clients,
     epsilon_of_history,
     merge,
 )
 from fedmodel.privacy.budget import ClientPlans
+from fedmodel.privacy.checks import check_delta
 from fedmodel.privacy.client_level import sensitivity
 from fedmodel.privacy.rdp import ORDERS, convert, divergences
 from fedmodel.privacy.wording import count, finite

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord
 
 from fedmodel._flower import config_of, teller_of
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import check_setting
+from fedmodel.privacy.checks import check_setting
 
 __all__ = ["LEDGER", "Ledger"]
 

@@ -19,6 +19,7 @@ ORDERS = np.concatenate([1 + np.arange(1, 100) / 10, np.arange(12, 64)])
 SMALL_ORDERS = 1 + np.geomspace(1e-4, 0.1, 60)
 # Where few steps take few records, one order too high costs a multiple: so no gaps just above.
 LARGE_ORDERS = np.concatenate([np.arange(63.0, 128), np.geomspace(128, 1e5, 100)])
+ROUNDING = 4e-15  # of a log moment: added, as a billion steps would add up what is too little
 MOST_NODES = 8000  # of the quadrature: the orders times these are tens of megabytes
 
 
@@ -65,8 +66,8 @@ def renyi(noise_multiplier: float, sample_rate: float, orders: Orders) -> Orders
 
     ``log E[(1 - q + q exp((2 x - 1) / 2 s^2))^a] / (a - 1)`` for x from N(0, s^2), Mironov, Talwar
     and Zhang 2019, Section 3.3. The integrand is analytic and falls off like a Gaussian, so that
-    the trapezoid rule is exact to rounding. Orders that would need too many nodes get the bound
-    without subsampling, a / 2 s^2.
+    the trapezoid rule is exact to rounding, which goes on top. Orders that would need too many
+    nodes get the bound without subsampling, a / 2 s^2.
     """
     s, without_sampling = noise_multiplier, orders / (2 * noise_multiplier**2)
     step = min(0.4, s / 2.5)  # the nearest singularity lies pi * s off the real axis
@@ -82,7 +83,7 @@ def renyi(noise_multiplier: float, sample_rate: float, orders: Orders) -> Orders
     peak = exponent.max(1)
     log_moment = peak + np.log(np.exp(exponent - peak[:, None]).sum(1) * step / math.tau**0.5)
     divergence = without_sampling
-    divergence[within] = log_moment / (a - 1)
+    divergence[within] = (log_moment + ROUNDING * (1 + abs(log_moment))) / (a - 1)
     return divergence
 
 

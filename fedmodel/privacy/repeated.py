@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fedmodel.privacy.accounting import History, check_delta, merge
+from fedmodel.privacy.accounting import History, merge
+from fedmodel.privacy.checks import check_delta
 from fedmodel.privacy.rdp import divergences, over_orders
 
 __all__ = ["composed_epsilon"]

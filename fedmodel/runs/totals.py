@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fedmodel.errors import FedmodelError
-from fedmodel.privacy.accounting import check_delta
+from fedmodel.privacy.checks import check_delta
 from fedmodel.privacy.composition import add_up
 from fedmodel.runs.folder import RunFolder
 

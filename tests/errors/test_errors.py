@@ -124,7 +124,30 @@ WRONG_VALUES = {
     "a number in quotes": ("= 0.1", '= "0.1"', "e.toml:16", "learning_rate", "a number"),
     "too large": ("test = 0.25", "test = 25", "e.toml:6", "test", "less than 1"),
     "negative": ("= 0.1", "= -0.1", "e.toml:16", "learning_rate", "greater than 0"),
+    "without end": ("= 0.1", "= 0.1\nepochs = inf", "e.toml:17", "epochs", "a finite number"),
+    "not a number": ("test = 0.25", "test = nan", "e.toml:6", "test", "a finite number"),
     "no steps": ("= 0.1", "= 0.1\nsteps = 0", "e.toml:17", "steps", "greater than 0"),
+    "more than an array holds": (
+        "= 0.1",
+        "= 0.1\nbatch_size = 10000000000000000000",
+        "e.toml:17",
+        "batch_size",
+        "at most 64 bits",
+    ),
+    "a velocity that never fades": (
+        "= 0.1",
+        "= 0.1\nmomentum = 1.0",
+        "e.toml:17",
+        "momentum",
+        "less than 1",
+    ),
+    "no text": (
+        'name = "logistic"',
+        'name = "logistic"\ninit = ""',
+        "e.toml:13",
+        "init",
+        "text that is not empty",
+    ),
     "half a record": (
         "= 0.1",
         "= 0.1\nbatch_size = 0.5",
@@ -181,6 +204,21 @@ WRONG_PARTS = {
         '\n[attack]\nname = "sign_flip"\nclients = 1.5\n',
         "clients",
         "less than 1",
+    ),
+    "nobody": (
+        '\n[attack]\nname = "sign_flip"\nclients = []\n',
+        "clients",
+        "a list of at least 1",
+    ),
+    "no client's name": (
+        '\n[attack]\nname = "sign_flip"\nclients = [1.5]\n',
+        "1.5",
+        "text in quotes or a whole number",
+    ),
+    "a bound that float32 cannot noise": (
+        "\n[privacy]\n\nclip = 1e39\nepsilon = 3.0\n",
+        "clip",
+        "at most 1000000000",
     ),
 }
 
@@ -474,6 +512,13 @@ COMBINATIONS = {
         "all clients are attackers",
         "at least one honest client",
         "clients",
+    ),
+    "more steps than can be counted": (
+        '"sgd"',
+        PRIVACY + "participations = 9000000000000000000\n",
+        "plans for",
+        "fewer participations",
+        "participations",
     ),
     "an epsilon below all noise": (
         '"sgd"',

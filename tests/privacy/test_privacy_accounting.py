@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fedmodel.privacy import (
     epsilon_of_clients,
     epsilon_of_history,
 )
+from fedmodel.privacy.accounting import merge
 from fedmodel.privacy.gdp import gaussian_epsilon
 from fedmodel.privacy.rdp import ORDERS, renyi
 
@@ -262,3 +264,26 @@ def test_an_unknown_accountant_is_answered_with_the_list():
     with pytest.raises(FedmodelError) as error:
         epsilon_of_clients([], delta=1e-5, accountant="PRV")
     assert all(f'"{name}"' in error.value.fix for name in ("prv", "rdp", "gdp"))
+
+
+def test_what_is_no_history_is_named():
+    with pytest.raises(FedmodelError, match="no entry of a history"):
+        unwrap(merge)([(1.0, 0.1)])  # past the check of annotations, which only the tests have
+
+
+@pytest.mark.parametrize("accountant", ["prv", "rdp", "gdp"])
+def test_noise_beyond_all_measure_costs_no_more_than_less_of_it(accountant):
+    def epsilon(noise):
+        return epsilon_of(
+            sample_rate=0.1, noise_multiplier=noise, steps=10, delta=1e-5, accountant=accountant
+        )
+
+    assert epsilon(1e300) == epsilon(1e12) <= epsilon(1e6)
+
+
+@given(noise=st.floats(1, 1e8), rate=st.floats(1e-6, 0.9))
+def test_a_step_of_much_noise_is_not_rounded_to_less_than_it_costs(noise, rate):
+    """Of order 2 the divergence has a closed form that loses nothing: log(1 + q^2 (e^(1/s^2) - 1))."""
+    exact = np.log1p(rate**2 * np.expm1(noise**-2))
+    found = renyi(noise, rate, np.array([2.0]))[0]
+    assert exact <= found <= exact + 1e-14

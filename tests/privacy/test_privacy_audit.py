@@ -107,7 +107,7 @@ def test_nothing_guessed_shows_nothing():
     [
         ({"correct": 201}, "correct of"),
         ({"guesses": 300}, "cannot be"),
-        ({"canaries": -1}, "not a count"),
+        ({"canaries": -1}, "not a number of canaries"),
         ({"delta": 1.0}, "not a probability"),
         ({"delta": -0.1}, "not a probability"),
         ({"delta": math.nan}, "not a probability"),

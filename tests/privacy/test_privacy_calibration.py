@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import unwrap
 
 import pytest
 from hypothesis import example, given, settings
@@ -152,7 +153,7 @@ def test_calibration_takes_a_handful_of_figures(monkeypatch):
     assert len(calls) <= 4 * len(rates)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_budget_of_nothing_is_refused(epsilon):
     with pytest.raises(FedmodelError, match="epsilon="):
         noise_for(epsilon=epsilon, sample_rate=0.1, steps=10, delta=1e-5)
@@ -163,6 +164,32 @@ def test_a_budget_below_the_accountants_own_error_is_refused_with_a_way_out():
         noise_for(epsilon=0.005, sample_rate=0.1, steps=10, delta=1e-5)
     assert '"rdp"' in error.value.fix
     assert noise_for(epsilon=0.005, sample_rate=0.1, steps=10, delta=1e-5, accountant="rdp") > 1
+
+
+@pytest.mark.parametrize("accountant", ["prv", "rdp", "gdp"])
+def test_more_steps_than_noise_can_be_computed_for_are_refused(accountant):
+    with pytest.raises(FedmodelError, match="no noise keeps"):
+        noise_for(epsilon=3.0, sample_rate=0.1, steps=10**18, delta=1e-5, accountant=accountant)
+
+
+def test_what_was_released_beyond_the_budget_is_named():
+    with pytest.raises(FedmodelError, match=r"which alone costs 4\.39") as error:
+        noise_for(epsilon=3.0, sample_rate=0.1, steps=10, delta=1e-5, released=[(1.0, 1.0, 1)])
+    assert "error bound" not in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"steps": [10.5]}, "steps=10.5"),
+        ({"steps": [10, 20]}, "2 numbers of steps"),
+        ({"epsilon": [1.0, 2.0]}, "2 epsilons"),
+    ],
+)
+def test_settings_of_clients_that_do_not_fit_are_refused(wrong, said):
+    right = {"epsilon": 1.0, "sample_rates": [0.1], "steps": [10], "delta": 1e-5}
+    with pytest.raises(FedmodelError, match=said):
+        unwrap(noise_for_clients)(**(right | wrong))  # past the check of annotations
 
 
 @pytest.mark.parametrize(
