@@ -16,8 +16,8 @@ from fedmodel.source import Source
 
 __all__ = ["changes_of", "explain", "parsed", "read_config"]
 
-# What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
 _SEEDS = ("seed", "seeds")  # go up to 2^64, and are checked for that
+# What pydantic adds to a fault's place to name the branch of a union; it is no key of the file.
 _UNION_BRANCH = r"[\[\]() ]|^(float|int|str|bool|dict|AdaptiveClip|Targets)$|^constrained-"
 
 
@@ -198,9 +198,7 @@ def explain(
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     keys = _keys(fault["loc"])
-    if isinstance(
-        fault["input"], Mapping | list
-    ):  # a number or a table: the fault is inside the table
+    if isinstance(fault["input"], Mapping | list):  # one branch is a number: the fault is inside
         below = (f for f in faults if _keys(f["loc"])[:-1] == keys)
         fault = next(below, fault)
         keys = _keys(fault["loc"])
