@@ -153,15 +153,7 @@ class Experiment:
         built = self.built
         path = Path(out) if out is not None else self.default_folder()
         folder = RunFolder.create(path)
-        raw = {**self.saved_form(path), "seed": self.config.seed}
-        if self.config.model.init is not None:
-            folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
-            raw["model"] = {**raw["model"], "init": "init.safetensors"}
-        if self.config.data.encoder is not None:
-            reading = Reading(built.data.encoder, built.data.classes)
-            folder.write("encoder.json", reading.to_json())
-            raw["data"] = {**raw["data"], "encoder": "encoder.json"}
-        folder.write("config.toml", tomli_w.dumps(raw))
+        self.keep(folder, seed=self.config.seed)
         manifest = make_manifest(
             seed=self.config.seed,
             engine=self.config.engine.name,
@@ -309,6 +301,19 @@ class Experiment:
         told: dict[str, Any] = {"metrics_of": self.metrics_of, "say": self.say}
         choose_threshold(folder, federation, evaluation=config.evaluation, **told)
         add_references(folder, self.federation(None), built=self.built, config=config, **told)
+
+    def keep(self, folder: RunFolder, **changes: Any) -> None:
+        """Write the configuration with some keys changed, and what it starts from: model and encoder."""
+        raw, built = {**self.saved_form(folder.path), **changes}, self.built
+        if self.config.model.init is not None:
+            folder.write_model("init.safetensors", built.model.state_dict(built.model.initial))
+            raw["model"] = {**raw["model"], "init": "init.safetensors"}
+        if self.config.data.encoder is not None:
+            reading = Reading(built.data.encoder, built.data.classes)
+            folder.write("encoder.json", reading.to_json())
+            raw["data"] = {**raw["data"], "encoder": "encoder.json"}
+        written = {key: value for key, value in raw.items() if value is not None}
+        folder.write("config.toml", tomli_w.dumps(written))
 
     def saved_form(self, folder: Path) -> dict[str, Any]:
         """The configuration as a run folder keeps it; its plug-ins are brought along."""

@@ -7,8 +7,6 @@ from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
-import tomli_w
-
 from fedmodel.data.records import Records
 from fedmodel.dealing import load_records, reading_of
 from fedmodel.errors import FedmodelError
@@ -102,14 +100,15 @@ class Repetition:
         """The rounds of a seed that has not begun. What cannot be built leaves no folder behind."""
         experiment.built  # noqa: B018
         if not holds_several(self.path):
-            self._make_folder()
+            self._make_folder(experiment)
         yield from experiment.rounds(path)
 
-    def _make_folder(self) -> None:
+    def _make_folder(self, first: Experiment) -> None:
+        """The folder of all runs. What the first one starts from is copied: the others are to as well."""
         experiment, seeds = self.experiment, self.experiment.config.seeds or []
         self.path.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(self.path)
-        folder.write("config.toml", tomli_w.dumps(experiment.saved_form(self.path)))
+        first.keep(folder, seed=None, seeds=seeds)
         manifest = surroundings(engine=experiment.config.engine.name, base=experiment.source.base)
         manifest |= {
             "name": experiment.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -134,6 +135,26 @@ def test_what_cannot_be_built_leaves_nothing_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
     assert not any((tmp_path / "empty").iterdir())
     fedmodel.run({**CONFIG, "rounds": 1, "seeds": [1, 2]}, out=tmp_path / "empty")  # as good as new
+
+
+def test_all_seeds_start_from_the_same_model_whatever_becomes_of_its_file(tmp_path):
+    started = fedmodel.run({**CONFIG, "rounds": 1}, out=tmp_path / "first")
+    shutil.copy(started.path / "model.safetensors", tmp_path / "start.safetensors")
+    model = {"name": "logistic", "init": str(tmp_path / "start.safetensors")}
+    config = {**CONFIG, "rounds": 1, "seeds": [1, 2], "model": model}
+    whole = fedmodel.run(config, out=tmp_path / "whole")
+    repetition = Repetition.begin(Experiment.read(config), tmp_path / "cut")
+    left = repetition.left()
+    next(next(left)[2])
+    left.close()  # cut off after its first round
+    shutil.copy(whole.runs[2].path / "model.safetensors", tmp_path / "start.safetensors")
+    again = Repetition.resume(tmp_path / "cut")
+    for _, _, rounds in again.left():
+        for _ in rounds:
+            pass
+    pd.testing.assert_frame_equal(again.finish().metrics, whole.metrics, check_exact=True)
+    (tmp_path / "start.safetensors").unlink()
+    assert list(Repetition.resume(tmp_path / "cut").left()) == []
 
 
 def test_records_are_loaded_once(tmp_path, monkeypatch):

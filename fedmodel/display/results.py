@@ -32,7 +32,7 @@ MODELS = {
     "local": "each alone",
 }
 
-BOUNDS = {"low": "  at least", "high": "  at most"}
+BOUNDS = {"low": "  at\u00a0least", "high": "  at\u00a0most"}
 
 MEASURES = {
     "loss": "loss",

@@ -89,6 +89,8 @@ def ribbons(frame: DataFrame, *, series: Sequence[str], kind: Kind, title: str) 
     `frame` has the columns round, series, value, low, high.
     """
     colour = style.colour(series, legend=True)
+    if len(series) > 1:  # of the lines: the bands are faint
+        colour = colour.legend(symbolType="stroke", symbolOpacity=1)
     base = alt.Chart(style.rows(frame, kind, columns=["value", "low", "high"])).encode(
         x=style.round_axis()
     )
@@ -244,7 +246,7 @@ def stack(frame: DataFrame, *, classes: Sequence[str], named: bool, shares: bool
     `frame` has the columns client, order, class, count, share. With `shares` all are equally long.
     """
     chosen = alt.selection_point(fields=["class"], bind="legend")
-    client = alt.EncodingSortField("order")
+    client = _in_order()
     value, title = ("share:Q", "share of records") if shares else ("count:Q", "records")
     axis = style.axis("percent" if shares else "count", grid=named)
     scale = alt.Scale(domain=[0, 1]) if shares else alt.Scale()
@@ -277,6 +279,11 @@ def stack(frame: DataFrame, *, classes: Sequence[str], named: bool, shares: bool
     return _finish(bars)
 
 
+def _in_order() -> alt.EncodingSortField:
+    """Clients by their `order`; by default it would be added up over a client's classes."""
+    return alt.EncodingSortField("order", op="min")
+
+
 def _of_classes(number: int) -> list[str]:
     """Light and dark blue for two classes, which is calmer than two hues."""
     return [COLOURS[5], COLOURS[0]] if number == 2 else COLOURS
@@ -287,12 +294,12 @@ def heat(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
 
     `frame` has the columns client, order, class, count, share.
     """
-    axis = alt.Axis(labels=named, ticks=False, labelAngle=-90, labelLimit=90)
+    axis = alt.Axis(labels=named, ticks=False, labelAngle=-90, labelLimit=90, labelOverlap=True)
     chart = (
         alt.Chart(style.rows(frame, "count", columns=["share"]))
         .mark_rect(color=ACCENT, width={"band": 1}, height={"band": 0.94})
         .encode(
-            x=alt.X("client:N", sort=alt.EncodingSortField("order"), title="clients", axis=axis),
+            x=alt.X("client:N", sort=_in_order(), title="clients", axis=axis),
             y=alt.Y("class:N", sort=list(classes), title=None),
             opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 1]))
             .legend(None),
@@ -305,7 +312,9 @@ def heat(frame: DataFrame, *, classes: Sequence[str], named: bool) -> Drawn:
 
 def distances(frame: DataFrame, *, rows: Sequence[str], columns: Sequence[str]) -> Drawn:
     """Distances from 0 to 1 as darkness, a row a feature; `frame` has the columns row, column, value."""
-    axis = alt.Axis(labels=len(columns) <= 40, ticks=False, labelAngle=-90, labelLimit=90)
+    axis = alt.Axis(
+        labels=len(columns) <= 40, ticks=False, labelAngle=-90, labelLimit=90, labelOverlap=True
+    )
     chart = (
         alt.Chart(style.rows(frame, "percent"))
         .mark_rect(color=ACCENT, width={"band": 1}, height={"band": 0.94})

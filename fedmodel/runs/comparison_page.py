@@ -117,6 +117,7 @@ def _dots(found: Comparison, name: str) -> Figure | None:
     label, kind = {"epsilon": "largest ε", "seconds": "seconds"}.get(name), metric(name).kind
     label = label or metric(name).label
     frame = found.table.rename(columns={"run": "name", name: "value"})[["name", "value"]]
+    frame = frame.dropna(subset=["value"])  # who has no [privacy] spends nothing
     if f"{name}_low" in found.table:
         frame = frame.assign(low=found.table[f"{name}_low"], high=found.table[f"{name}_high"])
     return dots_of_means(

@@ -235,9 +235,17 @@ def _other_table(others: pd.DataFrame) -> list[Table]:
     return [
         Table(
             caption="What is released beside training",
-            columns=[Column(label=column, kind="text") for column in others.columns],
+            columns=_columns(others, words=2),
             rows=others.to_numpy().tolist(),
         )
+    ]
+
+
+def _columns(table: pd.DataFrame, *, words: int) -> list[Column]:
+    """Columns of written cells: so many of words, then figures."""
+    return [
+        Column(label=label, kind="text" if place < words else "written")
+        for place, label in enumerate(table.columns)
     ]
 
 
@@ -256,7 +264,7 @@ def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
                 blocks=[
                     Table(
                         caption="What the clients will spend",
-                        columns=[Column(label=c, kind="text") for c in outlook.table.columns],
+                        columns=_columns(outlook.table, words=1),
                         rows=outlook.table.to_numpy().tolist(),
                         note="Epsilon after so many rounds of taking part; of a group, at its "
                         "smallest, middle and largest client, and at those of least and largest target.",

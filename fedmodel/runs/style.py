@@ -56,7 +56,14 @@ CONFIG = {
         "labelPadding": 6,
         "titlePadding": 8,
     },
-    "axisX": {"grid": False, "tickColor": GRID, "ticks": True, "domain": True, "domainColor": GRID},
+    "axisX": {
+        "grid": False,
+        "tickColor": GRID,
+        "ticks": True,
+        "domain": True,
+        "domainColor": GRID,
+        "labelSeparation": 8,
+    },
     "legend": {
         "orient": "top",
         "labelColor": INK,

@@ -24,10 +24,12 @@ from scipy.stats import binomtest
 
 from fedmodel.runs import report
 from fedmodel.runs.charts import dots, specification
+from fedmodel.runs.export import drawn as svg
 from fedmodel.runs.page import Figure, Page, Section, Table
 from fedmodel.runs.report import ReportData, compose, write_report
 from fedmodel.runs.sections.clients import _wilson
 from fedmodel.runs.sections.common import flat, quantiles, thinned
+from fedmodel.runs.sections.cross_site import STRONGEST
 from fedmodel.runs.sections.learning import learning
 from fedmodel.runs.sections.opening import headline, warning
 from fedmodel.runs.sections.price import price
@@ -617,6 +619,22 @@ def test_a_partition_of_many_classes_is_a_heat_map_and_of_few_a_stack():
     assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("classes", [2, 10], ids=["stack", "heat map"])
+def test_the_largest_client_comes_first_whatever_its_classes(classes):
+    """Vega-Lite adds the order up over a client's classes, unless it is told not to."""
+    held = {"few": {0: 40}, "large": dict.fromkeys(range(classes), 50), "small": {1: 3}}
+    held["middle"] = dict.fromkeys(range(classes), 10)
+    rows = [
+        {"client": client, "split": "train", "class": str(label), "count": count}
+        for client, counts in held.items()
+        for label, count in counts.items()
+    ]
+    figure = first(Figure, records(replace(hospitals(), partition=DataFrame(rows))))
+    names = re.findall(rf">({'|'.join(held)})<", svg(figure.spec))
+    sizes = [sum(held[name].values()) for name in dict.fromkeys(names)]
+    assert len(sizes) == 4 and sizes == sorted(sizes, reverse=True)
+
+
 # Reading it
 
 
@@ -660,6 +678,12 @@ def luminance(colour: str) -> float:
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
+def blended(theme: dict[str, str], *, share: float) -> str:
+    """The accent at this opacity on the page."""
+    pairs = ((int(theme[n][p : p + 2], 16) for n in ("--c1", "--paper")) for p in (1, 3, 5))
+    return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in pairs)
+
+
 @pytest.mark.parametrize("theme", themes(), ids=["light", "dark"])
 def test_texts_stand_out_as_wcag_asks(theme):
     def contrast(text: str, ground: str) -> float:
@@ -669,5 +693,8 @@ def test_texts_stand_out_as_wcag_asks(theme):
     for text in ("--ink", "--quiet", "--link", "--caution"):
         assert contrast(text, "--paper") >= 4.5, text
     assert contrast("--ink", "--caution-wash") >= 4.5 and contrast("--ink", "--wash") >= 4.5
+    ground = blended(theme, share=STRONGEST)  # of a cell that says its value
+    bright, dim = sorted((luminance(theme["--ink"]), luminance(ground)), reverse=True)
+    assert (bright + 0.05) / (dim + 0.05) >= 4.5
     for line in ("--c1", "--c2", "--c3"):  # three to one is asked of graphics
         assert contrast(line, "--paper") >= 3, line

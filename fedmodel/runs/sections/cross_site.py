@@ -18,6 +18,8 @@ __all__ = ["cross_site"]
 
 SHARED = "global"
 DRAWN = 60  # clients in a picture
+WRITTEN = 16  # of so few each cell says its value
+STRONGEST = 0.55  # opacity of a cell; a value on it stays legible
 
 
 def cross_site(data: ReportData) -> Section | None:
@@ -56,13 +58,21 @@ def _summary(parts: dict[str, DataFrame]) -> Table:
 
 
 def _map(table: DataFrame) -> Figure:
-    names = list(dict.fromkeys(table.client))
+    names, shared = list(dict.fromkeys(table.client)), "the shared one"
     frame = table[["model", "client", "accuracy", "num_records"]]
     frame = frame.rename(columns={"accuracy": "value"}).dropna(subset=["value"])
-    label = alt.Axis(labelColor=style.INK, labelLimit=120, ticks=False)
+    frame = frame.replace({"model": {SHARED: shared}})
+    label = alt.Axis(labelColor=style.INK, labelLimit=120, ticks=False, labelOverlap=True)
+    tilted = alt.Axis(
+        labelColor=style.INK,
+        labelLimit=120,
+        ticks=False,
+        labelOverlap=True,
+        labelAngle=-40 if len(names) <= WRITTEN else -90,
+    )
     base = alt.Chart(style.rows(frame, "percent")).encode(
-        x=alt.X("client:N", sort=names, title="test records of", axis=label),
-        y=alt.Y("model:N", sort=[*names, SHARED], title="model of", axis=label),
+        x=alt.X("client:N", sort=names, title="test records of", axis=tilted),
+        y=alt.Y("model:N", sort=[*names, shared], title="model of", axis=label),
         tooltip=[
             "model:N",
             "client:N",
@@ -72,10 +82,11 @@ def _map(table: DataFrame) -> Figure:
     )
     low, high = float(frame.value.min()), float(frame.value.max())
     shade = alt.Opacity(
-        "value:Q", scale=alt.Scale(domain=[low, max(high, low + 1e-9)], range=[0.06, 0.9])
+        "value:Q",
+        scale=alt.Scale(domain=[low, max(high, low + 1e-9)], range=[0.06, STRONGEST]),
     ).legend(None)
     layers = [base.mark_rect(color=style.ACCENT).encode(opacity=shade)]
-    if len(names) <= 16:
+    if len(names) <= WRITTEN:
         layers.append(
             base.mark_text(color=style.INK).encode(text=alt.Text("value:Q", format=".0%"))
         )
@@ -87,6 +98,6 @@ def _map(table: DataFrame) -> Figure:
         description=f"Highest: the model of {best.model} at {best.client}, "
         f"{write(best.value, 'percent')}; lowest: the model of {worst.model} at {worst.client}, "
         f"{write(worst.value, 'percent')}.",
-        caption="Darker is better. Rows are models, columns are whose test records they read.",
+        caption="A stronger colour is better. Rows are models, columns are whose test records they read.",
         wide=True,
     )
