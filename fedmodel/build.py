@@ -91,7 +91,8 @@ def build(config: Config, source: Source, records: Callable[[], Records] | None 
 def _build(config: Config, source: Source, shared: Callable[[], Records] | None) -> Built:
     bound = bind(config, source)
     start = read_parameters(source.base / config.model.init) if config.model.init else None
-    behaviour = supplied(bound.client, "client")
+    training_itself = bound.client.asks_for("cohort")  # a function in place of a class
+    behaviour = None if training_itself else supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
         raise FedmodelError(
             f"{config.client.name} has no method `train`",
