@@ -142,7 +142,10 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         raise FedmodelError(
             "no client has test records, so nothing can be evaluated",
             where="[data] test",
-            fix="Choose data.test > 0, or mark test records in the split column.",
+            fix="Each client's share of so few records is none: choose a larger data.test, or fewer "
+            "clients; a client's only record is for training."
+            if config.data.test and records.split is None
+            else "Choose data.test > 0, or mark test records in the split column.",
         )
     _check_minimums(strategy, clean.num_clients)
     if "cross_site" in config.evaluation.references and clean.num_clients > MOST_SITES:
@@ -358,5 +361,6 @@ def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -
     without = [n for n, k in zip(data.clients, data.sizes("test").tolist()) if k == 0]
     if without:
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-        notes.append(f"{len(without)} clients have no test records: {shown}.")
+        have = "1 client has" if len(without) == 1 else f"{len(without)} clients have"
+        notes.append(f"{have} no test records: {shown}.")
     return tuple(notes)
