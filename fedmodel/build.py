@@ -124,7 +124,7 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
             config.privacy, records, assignment, clean, rule=rule, seed=config.seed
         )
     training, plans = plan_training(config, behaviour, data, asked=asked, targets=targets)
-    check_clients(config, strategy, clean)
+    check_clients(config, strategy, clean, marked=records.split is not None)
     splits: tuple[Split, ...] = ("test",)
     if clean.sizes("validation").sum() > 0:
         splits = ("test", "validation")
@@ -176,7 +176,8 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
 
 def _behaviour(config: Config, bound: Components) -> Any:
     """What the clients do, at the rates of their schedule."""
-    behaviour = supplied(bound.client, "client")
+    training_itself = bound.client.asks_for("cohort")  # a function in place of a class
+    behaviour = None if training_itself else supplied(bound.client, "client")
     if not callable(getattr(behaviour, "train", None)):
         raise FedmodelError(
             f"{config.client.name} has no method `train`",
@@ -220,5 +221,6 @@ def _notes(plans: ClientPlans | None, strategy: Strategy, data: FederatedData) -
     without = [n for n, k in zip(data.clients, data.sizes("test").tolist()) if k == 0]
     if without:
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-        notes.append(f"{len(without)} clients have no test records: {shown}.")
+        have = "1 client has" if len(without) == 1 else f"{len(without)} clients have"
+        notes.append(f"{have} no test records: {shown}.")
     return tuple(notes)

@@ -57,14 +57,20 @@ class Catalogue:
 
     An address is ``package.module:name`` or ``file.py:name``. Packages add modules of their own
     with an entry point in the group ``fedmodel.<kind>``. Other people's modules `beside` are
-    looked into for what somebody may mean.
+    looked into for what somebody may mean. Parameters with `reserved` names are supplied; of those
+    that are `data` a component takes at least one.
     """
 
     def __init__(
-        self, kind: str, *modules: str, reserved: Iterable[str] = (), beside: Iterable[str] = ()
+        self,
+        kind: str,
+        *modules: str,
+        data: Iterable[str] = (),
+        reserved: Iterable[str] = (),
+        beside: Iterable[str] = (),
     ) -> None:
-        self.kind, self.modules, self.reserved = kind, modules, frozenset(reserved)
-        self.beside = tuple(beside)
+        self.kind, self.modules, self.beside = kind, modules, tuple(beside)
+        self.data, self.reserved = frozenset(data), frozenset((*data, *reserved))
 
     @property
     def plural(self) -> str:
@@ -177,12 +183,19 @@ class Catalogue:
                 fix = nearest(key, known, what=f"{name} takes", show=show)
             raise FedmodelError(f"{name} has no option `{key}`", where=where(key), fix=fix)
         missing = [k for k, p in schema.items() if p.default is p.empty and k not in table]
+        given = ""
+        if self.data and not self.data & set(inspect.signature(function).parameters):
+            given = f"What a component of kind {self.kind} is given is called {say(sorted(self.reserved))}."
         if missing:
-            fix = takes
-            if self.reserved and not self.reserved & set(inspect.signature(function).parameters):
-                given = say(sorted(self.reserved))
-                fix += f" What a component of kind {self.kind} is given is called {given}."
-            raise FedmodelError(f"{name} needs {say(missing)}", where=where(), fix=fix)
+            raise FedmodelError(
+                f"{name} needs {say(missing)}", where=where(), fix=f"{takes} {given}".rstrip()
+            )
+        if given:
+            raise FedmodelError(
+                f"{name} takes nothing that a component of kind {self.kind} works on",
+                where=where("name"),
+                fix=given,
+            )
         return {
             key: self._option(name, key, value, hints.get(key, Any), base=base, where=where)
             for key, value in table.items()
@@ -281,7 +294,8 @@ KINDS: dict[str, Catalogue] = {
             "fedmodel.data.partition",
             "fedmodel.data.partition_mix",
             "fedmodel.data.partition_sizes",
-            reserved=("records", "seed"),
+            data=("records",),
+            reserved=("seed",),
         ),
         Catalogue(
             "model",
@@ -291,13 +305,18 @@ KINDS: dict[str, Catalogue] = {
             reserved=("num_features", "num_classes", "vocabulary"),
         ),
         Catalogue(
-            "client", "fedmodel.clients.sgd", "fedmodel.clients.dp_sgd", "fedmodel.clients.opacus"
+            "client",
+            "fedmodel.clients.sgd",
+            "fedmodel.clients.dp_sgd",
+            "fedmodel.clients.opacus",
+            reserved=("cohort", "start"),  # of the method `train`
         ),
         Catalogue(
             "attack",
             "fedmodel.clients.poisoning",
             "fedmodel.clients.byzantine",
-            reserved=("labels", "num_classes", "own", "honest", "generator", "clients"),
+            data=("labels", "own"),
+            reserved=("num_classes", "honest", "generator", "clients"),
         ),
         Catalogue(
             "strategy",
@@ -309,24 +328,30 @@ KINDS: dict[str, Catalogue] = {
             "aggregator",
             "fedmodel.strategies.averaging",
             "fedmodel.strategies.robust",
-            reserved=("delta", "weights"),
+            data=("delta",),
+            reserved=("weights",),
         ),
-        Catalogue("transform", "fedmodel.strategies.transforms", reserved=("delta", "generator")),
-        Catalogue("weighting", "fedmodel.strategies.weighting", reserved=("reports",)),
+        Catalogue(
+            "transform", "fedmodel.strategies.transforms", data=("delta",), reserved=("generator",)
+        ),
+        Catalogue("weighting", "fedmodel.strategies.weighting", data=("reports",)),
         Catalogue(
             "optimiser",
             "fedmodel.strategies.server_optimisers",
-            reserved=("step", "memory", "round"),
+            data=("step",),
+            reserved=("memory", "round"),
         ),
-        Catalogue("schedule", "fedmodel.strategies.schedules", reserved=("round", "rounds")),
-        Catalogue("metric", reserved=("confusion",)),
+        Catalogue(
+            "schedule", "fedmodel.strategies.schedules", data=("round",), reserved=("rounds",)
+        ),
+        Catalogue("metric", data=("confusion",)),
         Catalogue(
             "audit",
             "fedmodel.audits.membership",
             "fedmodel.audits.canaries",
             "fedmodel.audits.inversion",
             "fedmodel.audits.inference",
-            reserved=("experiment",),
+            data=("experiment",),
         ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+import click
 import typer
 import typer.core
 
@@ -21,7 +22,7 @@ from fedmodel.commands import (
     schema,
     starting,
 )
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.terminal import err, tell, told
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(diagnosing.any_command)
 app.command(epilog=running.EXAMPLE)(running.run)
 app.command()(running.resume)
 app.command()(running.validate)
@@ -61,10 +63,17 @@ def main() -> NoReturn:
     """Entry point: mistakes become one screen of text and exit code 2, failed runs 1."""
     try:
         code = app(standalone_mode=False)
-        if code == INTERRUPTED:
-            err.print("stopped at once", style="yellow")
-            code = 1
-        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        err.print(nothing.format_message(), markup=False, soft_wrap=True)
+        sys.exit(2)
+    except SystemExit:  # click raises its own kinds: somebody's code ended the process
+        tell(
+            RunFailed(
+                "your code ended the program before the command was done",
+                fix="Raise an error in place of `sys.exit` or `exit`.",
+            )
+        )
+        sys.exit(1)
     except FedmodelError as error:
         tell(error)
         sys.exit(error.exit_code)
@@ -75,6 +84,10 @@ def main() -> NoReturn:
             raise
         tell(explained)
         sys.exit(explained.exit_code)
+    if code == INTERRUPTED:
+        err.print("stopped at once", style="yellow")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

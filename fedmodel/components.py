@@ -82,7 +82,7 @@ def _target(config: Config, source: Source) -> Component | None:
     if spec.rule is None:
         return None
     where = partial(source.where, "privacy", "epsilon", "rule")
-    rules = Catalogue("rule for epsilon", reserved=("sizes",))
+    rules = Catalogue("rule for epsilon", data=("sizes",))
     return rules.bind(spec.rule, base=source.base, where=where)
 
 

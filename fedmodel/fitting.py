@@ -43,13 +43,19 @@ def check_model(model: FlatModel, data: FederatedData) -> None:
         )
 
 
-def check_clients(config: Config, strategy: Strategy, data: FederatedData) -> None:
-    """Raise FedmodelError where there are too few clients, or too many, for what is asked of them."""
+def check_clients(config: Config, strategy: Strategy, data: FederatedData, *, marked: bool) -> None:
+    """Raise FedmodelError where there are too few clients, or too many, for what is asked of them.
+
+    `marked` says that the data marks its own test records.
+    """
     if data.sizes("test").sum() == 0:
         raise FedmodelError(
             "no client has test records, so nothing can be evaluated",
             where="[data] test",
-            fix="Choose data.test > 0, or mark test records in the split column.",
+            fix="Each client's share of so few records is none: choose a larger data.test, or fewer "
+            "clients; a client's only record is for training."
+            if config.data.test and not marked
+            else "Choose data.test > 0, or mark test records in the split column.",
         )
     number = data.num_clients
     _check_minimums(strategy, number)

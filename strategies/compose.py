@@ -18,11 +18,12 @@ from torch import Tensor
 
 from fedmodel._flower import Layout, arrays_of, layout_of, vector_of
 from fedmodel.catalogue import Component, Nested
-from fedmodel.errors import FedmodelError
+from fedmodel.errors import FedmodelError, RunFailed
 from fedmodel.messages import Instructions, Replies
 from fedmodel.randomness import SERVER, stream, stream_keys, uniforms
 from fedmodel.strategies.averaging import mean
 from fedmodel.strategies.client_privacy import CentralPrivacy
+from fedmodel.strategies.returned import returned, weights_returned
 from fedmodel.strategies.schedules import constant
 from fedmodel.strategies.weighting import by_records, equal
 
@@ -160,10 +161,15 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         if self.privacy is not None:
             return self.privacy.mean(delta, bound=self.clip_bound, num_clients=self.num_clients)
         for transform in self.before:
-            delta = transform(delta)
+            part = f"the transform {_name(transform)}"
+            delta = returned(transform(delta), delta, part=part, key="before", shape="[K, d]")
+        weights = {}
         if self.takes_weights:
-            return self.combine(delta, weights=self.weigh(reports).to(delta))
-        return self.combine(delta)
+            part = f"the weighting {_name(self.weigh)}"
+            weights["weights"] = weights_returned(self.weigh(reports), delta[:, 0], part=part)
+        combined = self.combine(delta, **weights)
+        part = f"the aggregator {_name(self.combine)}"
+        return returned(combined, delta[0], part=part, key="combine", shape="[d]")
 
     def rate_in(self, server_round: int) -> float:
         """The server's learning rate in a round; with an optimiser, the factor of its step."""
@@ -204,7 +210,16 @@ class compose(Strategy):  # noqa: N801 - the name in an experiment
         """The global model after a step, which may be noised already."""
         assert self.global_model is not None
         if self.optimiser is not None:
-            step, self.memory = self.optimiser(step, memory=self.memory, round=server_round)
+            made = self.optimiser(step, memory=self.memory, round=server_round)
+            part = f"the optimiser {_name(self.optimiser)}"
+            if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], Mapping):
+                raise RunFailed(
+                    f"{part} returned {type(made).__name__}",
+                    where="[strategy] optimiser",
+                    fix="It must return two: the move [d], and its memory for the next round.",
+                )
+            step = returned(made[0], step, part=part, key="optimiser", shape="[d]")
+            self.memory = made[1]
         return self.global_model + self.rate_in(server_round) * step
 
     def _released(

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from calling import call
 
+import fedmodel
 from fedmodel.runs.run import load
 from fedmodel.seeds import Repetition
 
@@ -218,3 +219,13 @@ def test_a_known_trap_is_told_once(config, monkeypatch, capsys):
     assert code == 0
     assert said.count("10:") == 1  # women in Switzerland
     assert "fedmodel show data heart_disease" in " ".join(said.split())
+
+
+def test_the_version_is_told(monkeypatch, capsys):
+    assert call(monkeypatch, capsys, "--version") == (0, f"fedmodel {fedmodel.__version__}\n")
+
+
+def test_no_command_is_answered_with_the_commands(monkeypatch, capsys):
+    code, said = call(monkeypatch, capsys)
+    assert code == 2
+    assert said.startswith("Usage: ") and "error" not in said

@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
+from fedmodel import __version__
 from fedmodel.errors import what_failed
 from fedmodel.terminal import out
 
-__all__ = ["doctor", "tested_versions"]
+__all__ = ["any_command", "doctor", "tested_versions"]
 
 SWITCHES = (
     "FLWR_TELEMETRY_ENABLED",
@@ -28,6 +29,23 @@ SWITCHES = (
     "HF_HUB_DISABLE_TELEMETRY",
     "HF_HUB_OFFLINE",
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        out.print(f"fedmodel {__version__}")
+        raise typer.Exit
+
+
+def any_command(
+    version_: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_tell_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 def doctor(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def records_of(
             raise FedmodelError(
                 f"{path.name} has no column {name!r}",
                 where=f"[{'privacy' if role == 'epsilon_column' else 'data'}] {role}",
-                fix=nearest(name, map(str, frame.columns), what="it has"),
+                fix=_separator_of(frame) or nearest(name, map(str, frame.columns), what="it has"),
             )
     taken = {name: role for role, name in roles.items() if name is not None}
     for name in (*sensitive, *(features or ())):
@@ -79,6 +81,13 @@ def records_of(
         if features is not None
         else [n for n in frame if n not in taken and n != epsilon]
     )
+    if nameless := next((n for n in names if re.fullmatch(r"Unnamed: \d+", n)), None):
+        raise FedmodelError(
+            f"column {int(nameless.split()[1]) + 1} of {path.name} has no name",
+            where="[data] features",
+            fix="Name it in the first line, or leave it out by naming the others in features: an index "
+            "that a program wrote tells the model the order of the records.",
+        )
     return Records(
         card=Card(name=path.name, title=path.stem, source=path.name, licence="the user's own"),
         label=_label(frame[label], positive, where=where),
@@ -174,6 +183,15 @@ def _features(columns: pd.DataFrame, *, where: str) -> pd.DataFrame:
                 f"value can be named: missing = [{', '.join(_toml(word) for word in shown)}].",
             )
     return columns
+
+
+def _separator_of(frame: pd.DataFrame) -> str:
+    """What to do about a file whose columns were taken for one; empty if there are several."""
+    name = str(frame.columns[0])
+    found = next((sign for sign in ";\t|" if sign in name), None)
+    if frame.shape[1] > 1 or found is None:
+        return ""
+    return f"Its columns were read as one: add separator = {json.dumps(found)}."
 
 
 def _toml(word: str) -> str:

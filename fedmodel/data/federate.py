@@ -149,8 +149,10 @@ def _hash(*parts: bytes | str) -> str:
 
 def check_assignment(records: Records, assignment: Assignment) -> None:
     """Raise FedmodelError unless every record has a client, and every client a record and a name."""
-    client, num_clients = assignment.client, len(assignment.names)
-    if client.shape != (len(records),):
+    client, num_clients = np.asarray(assignment.client), len(assignment.names)
+    if not np.issubdtype(client.dtype, np.integer):
+        problem = f"its client numbers are of type {client.dtype}, not whole numbers"
+    elif client.shape != (len(records),):
         problem = f"it assigns {client.shape} records of {len(records)}"
     elif len(client) and not 0 <= client.min() <= client.max() < num_clients:
         problem = f"it has {num_clients} names, and client numbers {client.min()} to {client.max()}"

@@ -31,7 +31,13 @@ def assignment_by(partitioner: Partitioner, records: Records) -> Assignment:
         FedmodelError: it is no partitioner, or cannot divide these records; it leaves some out or
             gives them twice.
     """
-    where = f"[partition] {type(partitioner).__name__}"
+    where = "[partition] name"
+    if not hasattr(partitioner, "load_partition"):
+        raise FedmodelError(
+            f"the partitioner returned {type(partitioner).__name__}",
+            where=where,
+            fix="Return a fedmodel.data.records.Assignment, or a partitioner of Flower Datasets.",
+        )
     table = pd.DataFrame({"text": records.text}) if records.features is None else records.features
     table = table.assign(**records.sensitive.astype("str"))
     if records.clients is not None:

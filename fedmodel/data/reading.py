@@ -13,7 +13,7 @@ import pandas as pd
 from fedmodel.data.memory import check_memory
 from fedmodel.errors import FedmodelError
 
-__all__ = ["check_file", "read_file", "reading"]
+__all__ = ["check_file", "check_header", "read_file", "reading"]
 
 
 def read_file(
@@ -30,6 +30,8 @@ def read_file(
     check_file(path)
     with reading(path, kind=kind, fix=fix):
         check_memory(path, separator=separator)
+        if kind == "CSV":
+            check_header(path, separator)
         frame = read()
     if frame.empty:
         raise FedmodelError(
@@ -37,6 +39,27 @@ def read_file(
         )
     frame = frame.reset_index(drop=frame.index.name is None)  # pandas may have made a column one
     return frame.set_axis(frame.columns.map(str), axis="columns")
+
+
+def check_header(path: Path, separator: str = ",") -> None:
+    """Refuse a CSV file with two columns of one name, which pandas would rename without a word."""
+    header = pd.read_csv(
+        path,
+        sep=separator,
+        encoding="utf-8-sig",
+        skipinitialspace=True,
+        header=None,
+        nrows=1,
+        index_col=False,
+        dtype="str",
+    )
+    names = header.iloc[0].dropna()
+    if names.duplicated().any():
+        raise FedmodelError(
+            f"two columns are called {names[names.duplicated()].iloc[0]!r}",
+            where=str(path),
+            fix="Rename one of them in the first line, or take it out of the file.",
+        )
 
 
 def check_file(path: Path) -> None:

@@ -15,6 +15,17 @@ from fedmodel.types import SPLITS, Card
 
 __all__ = ["Assignment", "Range", "Records", "as_levels", "as_text", "in_order"]
 
+# What each part has to be, as its author knows it.
+KINDS: dict[str, type] = {
+    "card": Card,
+    "label": pd.Series,
+    "features": pd.DataFrame,
+    "text": pd.Series,
+    "sensitive": pd.DataFrame,
+    "clients": pd.Series,
+    "split": pd.Series,
+    "epsilon": pd.Series,
+}
 Range = tuple[float, float] | tuple[str, ...]  # lowest and highest value, or the categories
 
 
@@ -42,6 +53,10 @@ class Records:
     buckets: int = 8192  # texts only: size of the hashed vocabulary
 
     def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind) and (part is not None or name in ("card", "label")):
+                raise self._error(f"has {type(part).__name__} as {name}, not {kind.__name__}")
         if (self.features is None) == (self.text is None):
             raise self._error("has to give either features or text")
         if len(self.label) == 0:
@@ -88,6 +103,8 @@ class Records:
             return
         if self.features.shape[1] == 0:
             raise self._error("has no feature column")
+        if twice := set(self.features.columns[self.features.columns.duplicated()]):
+            raise self._error(f"has two features {min(twice, key=str)!r}", "Rename one of them.")
         for name in self.features:
             column = self.features[name]
             if pd.api.types.is_numeric_dtype(column):
@@ -103,8 +120,9 @@ class Records:
         for name, part in parts.items():
             object.__setattr__(self, name, part)
 
-    def _error(self, problem: str, fix: str = "") -> FedmodelError:
-        return FedmodelError(f"the data set {problem}", where=self.card.name, fix=fix)
+    def _error(self, problem: str, fix: str = "Mend what makes the records.") -> FedmodelError:
+        name = f" {self.card.name}" if isinstance(self.card, Card) else ""
+        return FedmodelError(f"the data set{name} {problem}", where="[data] name", fix=fix)
 
 
 @dataclass(frozen=True, kw_only=True)

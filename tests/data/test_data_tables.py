@@ -201,3 +201,24 @@ def test_dates_are_refused(tmp_path):
     pd.DataFrame({"day": [day, day], "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(FedmodelError, match="type date in 'day'"):
         parquet(path=tmp_path / "t.parquet", label="y")
+
+
+def test_two_columns_of_one_name_are_refused(write):
+    path = write("age,job,age,sick\n" + "30,cook,31,0\n40,nurse,41,1\n" * 5)
+    refused("two columns are called 'age'", csv, path=path, label="sick")
+
+
+def test_an_index_that_a_program_wrote_is_no_feature(tmp_path):
+    path = tmp_path / "table.csv"
+    TABLE.to_csv(path)
+    error = refused("column 1 of table.csv has no name", csv, path=path, label="sick")
+    assert "the order of the records" in error.fix
+    assert list(csv(path=path, label="sick", features=("age",)).features) == ["age"]
+
+
+@pytest.mark.parametrize(("sign", "written"), [(";", '";"'), ("\t", r'"\t"'), ("|", '"|"')])
+def test_another_separator_is_named(write, sign, written):
+    path = write(sign.join(["age", "sick"]) + "\n" + f"30{sign}0\n40{sign}1\n")
+    error = refused("has no column 'sick'", csv, path=path, label="sick")
+    assert f"separator = {written}" in error.fix
+    assert len(csv(path=path, label="sick", separator=sign)) == 2

@@ -85,6 +85,42 @@ def lonely(records, *, seed):
     return Assignment(client=np.zeros(len(records), dtype=int), names=("all", "none"))
 
 
+def counts_nothing(records):
+    return [0] * len(records)
+
+
+def nothing():
+    return 3
+
+
+def a_client(cohort, start):
+    return start.repeat(cohort.size, 1)
+
+
+def whole(delta):
+    return delta.mean(0).int()
+
+
+def short_update(delta):
+    return delta.mean(0)[:2]
+
+
+def no_update(delta):
+    return None
+
+
+def no_weights(reports):
+    return 0.0 * reports["num_records"]
+
+
+def no_memory(step, memory):
+    return step
+
+
+def leaves(delta):
+    raise SystemExit(0)
+
+
 def metric(confusion):
     raise ValueError("no such group")
 
@@ -130,6 +166,8 @@ OPTIONS = {
     "dataset": ('name = "heart_disease"', 'name = "{}"'),
     "partition": ('name = "natural"', 'name = "{}"'),
     "aggregator": ("", '\n[strategy]\nname = "compose"\ncombine = "{}"\n'),
+    "weighting": ("", '\n[strategy]\nname = "compose"\nweigh = "{}"\n'),
+    "optimiser": ("", '\n[strategy]\nname = "compose"\noptimiser = "{}"\n'),
     "transform": ("", '\n[strategy]\nname = "compose"\nbefore = ["{}"]\n'),
     "metric": ("", '\n[evaluation]\nmetrics = ["{}"]\n'),
     "attack": ("", '\n[attack]\nname = "{}"\nclients = 0.3\n'),
@@ -172,6 +210,9 @@ REFUSED = {
     "no data set": ("dataset", "p.py:no_dataset", "returned list, not fedmodel.data.records.Records", "e.toml:4"),
     "a partitioner that raises": ("partition", "p.py:partition", "no attribute 'nothing'", place("records.nothing")),
     "a client without records": ("partition", "p.py:lonely", "leaves 1 of 2 clients without a record", "e.toml:8"),
+    "no partition": ("partition", "p.py:counts_nothing", "the partitioner returned list", "e.toml:9"),
+    "a function of nothing": ("aggregator", "p.py:nothing", "takes nothing that a component", "`delta` and `weights`"),
+    "a function for a client": ("client", "p.py:a_client", "has no method `train`", "e.toml:15"),
     "a client that cannot be made": ("client", "p.py:NotAChoice", "TypeError: cannot be made", place("cannot be made")),
     "a client that cannot train": ("client", "p.py:idle", "has no method `train`", "e.toml:15"),
     "an attack on labels that raises": ("attack", "p.py:labels", "no attribute 'nothing'", place("labels.nothing")),
@@ -205,6 +246,21 @@ FAILS = {
 @pytest.mark.parametrize(("kind", "name", "problem", "line"), FAILS.values(), ids=[*FAILS])
 def test_a_plugin_that_fails_ends_the_run_at_its_line(run, kind, name, problem, line):
     run(kind, name).refused(problem, place(line), code=1)
+
+
+RETURNS = {
+    "no update": ("aggregator", "p.py:no_update", "returned NoneType", "a tensor [d] = (64,)"),
+    "whole numbers": ("aggregator", "p.py:whole", "numbers of type torch.int32", "floating-point"),
+    "too few": ("aggregator", "p.py:short_update", "returned (2,)", "a tensor [d] = (64,)"),
+    "weights of nobody": ("weighting", "p.py:no_weights", "the weights [0.0, 0.0", "not all of them 0"),
+    "no memory": ("optimiser", "p.py:no_memory", "returned Tensor", "its memory for the next round"),
+    "the way out": ("aggregator", "p.py:leaves", "your code ended the program", "in place of `sys.exit`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "problem", "fix"), RETURNS.values(), ids=[*RETURNS])
+def test_what_a_plugin_returns_is_told_where_it_is_wrong(run, kind, name, problem, fix):
+    run(kind, name).refused(problem, fix, code=1)
 
 
 @pytest.mark.parametrize("policy", ["retry", "abort"])
