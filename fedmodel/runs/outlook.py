@@ -235,16 +235,18 @@ def _other_table(others: pd.DataFrame) -> list[Table]:
     return [
         Table(
             caption="What is released beside training",
-            columns=_columns(others.columns, words=2),
+            columns=_columns(others, words=2),
             rows=others.to_numpy().tolist(),
         )
     ]
 
 
-def _columns(labels: Sequence[str], *, words: int) -> list[Column]:
+def _columns(table: pd.DataFrame, *, words: int) -> list[Column]:
     """Columns of written cells: so many of words, then figures."""
-    kinds: list[Kind] = ["text"] * words + ["written"] * (len(labels) - words)
-    return [Column(label=label, kind=kind) for label, kind in zip(labels, kinds)]
+    return [
+        Column(label=label, kind="text" if number < words else "written")
+        for number, label in enumerate(table.columns)
+    ]
 
 
 def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
@@ -262,7 +264,7 @@ def write_outlook(outlook: Outlook, name: str, path: Path) -> Path:
                 blocks=[
                     Table(
                         caption="What the clients will spend",
-                        columns=_columns(outlook.table.columns, words=1),
+                        columns=_columns(outlook.table, words=1),
                         rows=outlook.table.to_numpy().tolist(),
                         note="Epsilon after so many rounds of taking part; of a group, at its "
                         "smallest, middle and largest client, and at those of least and largest target.",
