@@ -13,6 +13,8 @@ import pytest
 from calling import call
 
 import fedmodel
+from fedmodel.data.medical import heart_disease
+from fedmodel.experiment import Experiment
 from fedmodel.runs.run import load
 from fedmodel.seeds import Repetition
 
@@ -196,6 +198,30 @@ def test_a_seed_that_cannot_be_built_leaves_the_others(config, monkeypatch, caps
     assert "error: an even seed" in said
     assert "what was finished is kept; go on with: fedmodel resume here" in said
     assert list(load("here").finished) == [1] and load("here").report.is_file()
+
+
+def test_a_run_that_is_not_finished_says_so(config, monkeypatch, capsys):
+    for _ in Experiment.read(config).rounds("half"):
+        break
+    heart_disease().features.head(2).to_csv("new.csv", index=False)
+    for command in (
+        ["show"],
+        ["predict", "new.csv"],
+        ["evaluate", "hearts.toml", "--out", "other"],
+    ):
+        code, said = call(monkeypatch, capsys, command[0], "half", *command[1:])
+        assert code == 0
+        told = (
+            "note: The run is not finished, it has come to round 0: `fedmodel resume half` goes on."
+        )
+        assert told in " ".join(said.split())
+    for name in ("model.safetensors", "encoder.json", "report.html", "clients.parquet"):
+        (config.parent / "half" / name).unlink()  # as a crash leaves it
+    code, said = call(monkeypatch, capsys, "show", "half")
+    assert code == 0 and "report.html" not in said and "0 clients" not in said
+    for command in (["predict", "new.csv", "--out", "p.csv"], ["evaluate", "hearts.toml"]):
+        code, said = call(monkeypatch, capsys, command[0], "half", *command[1:])
+        assert code == 2 and "`fedmodel resume half`" in said
 
 
 def test_show_data_prints_the_card_of_a_data_set(monkeypatch, capsys):

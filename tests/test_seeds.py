@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import fedmodel
+from fedmodel.display.results import seeds_summary
 from fedmodel.experiment import Experiment
 from fedmodel.runs.seeds import SeedRuns
 from fedmodel.seeds import Repetition
@@ -100,6 +103,19 @@ def test_an_interrupted_repetition_goes_on_where_it_stopped(three, tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "r" / "seed-4").rglob("*")}
     pd.testing.assert_frame_equal(whole.metrics, three.metrics, check_exact=True)
     assert list(Repetition.resume(tmp_path / "r").left()) == []
+
+
+def test_a_repetition_that_ends_in_its_first_run_has_a_report(tmp_path):
+    repetition = Repetition.begin(Experiment.read({**CONFIG, "seeds": [1, 2]}), tmp_path / "r")
+    for _, experiment, rounds in repetition.left():
+        for _ in rounds:
+            experiment.stop = True  # as Ctrl-C asks it to
+    runs = repetition.finish()
+    assert list(runs.runs) == [1] and not runs.finished
+    text = runs.report.read_text()
+    assert "No run is finished yet" in text and "0 of 2 runs are finished" in text
+    assert np.isnan(runs.last("accuracy")) and not len(runs.summary)
+    Console(file=io.StringIO()).print(seeds_summary(runs))
 
 
 def test_bounds_stay_where_a_metric_can_lie(tmp_path):

@@ -58,7 +58,7 @@ def show(
     """
     from fedmodel.display.catalogue import data_card
     from fedmodel.display.results import seeds_summary, summary
-    from fedmodel.runs.run import load
+    from fedmodel.runs.run import Run, load
     from fedmodel.runs.seeds import SeedRuns
 
     if str(run) == "data" and name is not None and name.endswith(".toml"):
@@ -73,6 +73,8 @@ def show(
     if name is None:
         found = load(run)
         out.print(seeds_summary(found) if isinstance(found, SeedRuns) else summary(found))
+        if isinstance(found, Run) and found.folder.cut_short:
+            out.print(f"[yellow]note:[/] {escape(found.folder.cut_short)}")
     elif str(run) == "data":
         out.print(data_card(name))
     else:

@@ -32,7 +32,7 @@ MODELS = {
     "local": "each alone",
 }
 
-BOUNDS = {"low": "  at\u00a0least", "high": "  at\u00a0most"}
+BOUNDS = {"low": "  from", "high": "  to"}
 
 MEASURES = {
     "loss": "loss",
@@ -74,10 +74,12 @@ def summary(run: Run) -> RenderableType:
         )
     if len(clients) and clients.declined.sum():
         lines.append(f"{(clients.declined > 0).sum()} clients declined: their budget was spent")
-    seconds = run.manifest.get("seconds", 0.0)
-    lines.append(f"{len(clients)} clients, {seconds:.1f} s on engine {run.manifest['engine']}")
+    if len(clients):  # else it was cut off, and nothing but its rounds is there
+        seconds = run.manifest.get("seconds", 0.0)
+        lines.append(f"{len(clients)} clients, {seconds:.1f} s on engine {run.manifest['engine']}")
     lines.append(Text(f"run folder  {run.path}", overflow="fold"))
-    lines.append(Text(f"report      {run.report}", overflow="fold"))
+    if run.report.is_file():
+        lines.append(Text(f"report      {run.report}", overflow="fold"))
     return Group(*lines)
 
 

@@ -80,6 +80,15 @@ class RunFolder:
     def manifest(self) -> dict[str, Any]:
         return read_manifest(self.path / "manifest.json")
 
+    @property
+    def cut_short(self) -> str:
+        """What to know of a run that is not finished; nothing of one that is."""
+        if self.manifest["finished"]:
+            return ""
+        entries = self.entries()
+        last = f"has come to round {entries[-1]['round']}" if entries else "has no round yet"
+        return f"The run is not finished, it {last}: `fedmodel resume {self.path}` goes on."
+
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self.write("manifest.json", json.dumps(manifest, indent=2, default=str) + "\n")
 

@@ -88,7 +88,7 @@ def predict(
     out = frame[list(keep)].copy()
     out["prediction"] = np.array(reading.classes, dtype=object)[probability.argmax(1)]
     out[names] = probability
-    out.attrs["notes"] = notes
+    out.attrs["notes"] = [*notes, *filter(None, [RunFolder(run).cut_short])]
     return out
 
 

@@ -158,8 +158,9 @@ class SeedRuns:
             part.insert(0, "seed", seed)
             parts.append(part)
         if not parts:
-            columns = {"metrics": ["round", *WHAT, "value"]}.get(frame, [])
-            return pd.DataFrame({column: [] for column in ["seed", *columns]})
+            names = ["seed", *(["round", *WHAT, "value"] if frame == "metrics" else [])]
+            none = pd.DataFrame({name: pd.Series(dtype=object) for name in names})
+            return none.astype({name: float for name in names if name == "value"})
         return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
     def __repr__(self) -> str:
