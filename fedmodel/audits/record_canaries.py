@@ -13,7 +13,7 @@ from torch import Tensor
 from fedmodel.apps import Workload
 from fedmodel.audits.guessing import Scored, standardised
 from fedmodel.audits.planting import GradientCanaries, RecordCanaries, coins, mislabelled
-from fedmodel.audits.retraining import averaged, parts_of, retrained
+from fedmodel.audits.retraining import averaged, parts_of, retrained, weights_of
 from fedmodel.audits.watching import log_odds
 from fedmodel.cohort import Cohort
 from fedmodel.errors import FedmodelError
@@ -24,36 +24,46 @@ __all__ = ["black_box", "white_box"]
 
 
 def white_box(work: Workload, *, rounds: int, number: int) -> Scored | None:
-    """Gradient canaries at all clients, scored by the updates; None where none was taken up."""
-    width = min(number, work.model.size)
-    everybody = np.arange(work.data.num_clients)
-    places = stream(work.seed, SERVER, 0, "canary coordinates").permutation(work.model.size)
-    inside = np.stack([coins(work.seed, int(k), width, "gradient coins") for k in everybody])
+    """Gradient canaries at all clients, scored by the updates; None where none was taken up.
+
+    Under secure aggregation they are scored by the sum of the updates: so no two clients have
+    canaries along the same coordinate.
+    """
+    clients, size, summed = work.data.num_clients, work.model.size, work.secure is not None
+    everybody, planned = np.arange(clients), rounds * work.training.num_steps
+    width = min(number * clients if summed else number, size)
+    places = stream(work.seed, SERVER, 0, "canary coordinates").permutation(size)[:width]
+    own = np.ones((clients, width), dtype=bool)
+    if summed:
+        own = everybody[:, None] == np.arange(width) % clients
+    drawn = [coins(work.seed, int(k), width, "gradient coins") for k in everybody]
     planted: dict[str, Any] = {
-        "inside": inside,
-        "coordinates": np.sort(places[:width]),
-        "used": np.zeros(len(everybody), dtype=np.int64),
+        "inside": np.stack(drawn) & own,
+        "coordinates": np.sort(places),
+        "used": np.zeros(clients, dtype=np.int64),
     }
 
     def cohort(round: int) -> Cohort:
         return GradientCanaries(*parts_of(work, everybody, round), **planted)
 
     quiet = replace(work, training=_quiet(work), seed=work.seed ^ 1)
-    score = np.zeros((len(everybody), width))
-    steps = np.zeros(len(everybody), dtype=np.int64)
+    score, steps = np.zeros((clients, width)), np.zeros(clients, dtype=np.int64)
     for start, trained, round in _train(work, cohort, rounds):
         expected = train_cohort(work.behaviour, Cohort(*parts_of(quiet, everybody, round)), start)
-        update = (trained.delta - expected.delta)[:, planted["coordinates"]]
-        score -= update.double().cpu().numpy()  # training goes against gradients
+        seen = trained.delta - expected.delta
+        if summed:
+            mean = averaged(start, trained.delta, work, round=round) - start
+            seen = (mean - weights_of(work).to(mean) @ expected.delta)[None]
+        # Training goes against gradients.
+        score -= seen[:, planted["coordinates"]].double().cpu().numpy()
         steps += trained.noise_steps
-    planned = rounds * work.training.num_steps
     if (planted["used"] < planned).any():
         return None
-    trains = np.flatnonzero(planned)
-    client = np.repeat(trains, width)
+    chosen = own & (planned > 0)[:, None]
+    client = np.nonzero(chosen)[0]
     return Scored(
-        standardised(score[trains].ravel(), client),
-        inside[trains].ravel(),
+        standardised(score[chosen], client),
+        planted["inside"][chosen],
         client,
         _histories(work, steps),
     )
@@ -61,6 +71,8 @@ def white_box(work: Workload, *, rounds: int, number: int) -> Scored | None:
 
 def black_box(work: Workload, *, rounds: int, share: float, most: int) -> Scored:
     """Mislabelled records at all clients, scored by the final model's loss on them.
+
+    Secure aggregation is left out: it only rounds what is averaged.
 
     Raises:
         FedmodelError: no client has room for a canary.
@@ -79,7 +91,7 @@ def black_box(work: Workload, *, rounds: int, share: float, most: int) -> Scored
         ]
     )
     everybody = np.arange(data.num_clients)
-    planted = replace(work, data=data)
+    planted = replace(work, data=data, secure=None)
     quiet = replace(planted, training=_quiet(work))
 
     def final(work: Workload, absent: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -91,9 +103,9 @@ def black_box(work: Workload, *, rounds: int, share: float, most: int) -> Scored
             return RecordCanaries(*parts_of(work, everybody, round), absent=out)
 
         vector = work.model.initial
-        for start, trained, _ in _train(work, cohort, rounds):
+        for start, trained, round in _train(work, cohort, rounds):
             steps += trained.noise_steps
-            vector = averaged(start, trained, work)
+            vector = averaged(start, trained.delta, work, round=round)
         vector = vector.cpu()
         return log_odds(work.model.predict(vector, data.x[rows]), data.y[rows]), steps
 
@@ -119,7 +131,7 @@ def _train(
     for round in range(1, rounds + 1):
         trained = retrained(work, cohort(round), start)
         yield start, trained, round
-        start = averaged(start, trained, work)
+        start = averaged(start, trained.delta, work, round=round)
 
 
 def _histories(work: Workload, steps: np.ndarray) -> list[list[tuple[float, float, int]]]:
