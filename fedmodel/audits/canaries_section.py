@@ -111,7 +111,7 @@ def section(
         ),
         *(
             Figure(
-                title=f"Scores of {name} canaries",
+                title=f"Scores of canaries: {name}",
                 spec=charts.specification(overlap(score, inside, sides=claim.sides)),
                 description=f"Mean where the coin says {claim.sides[0]} {score[inside].mean():.2f}, "
                 f"else {score[~inside].mean():.2f} standard deviations.",

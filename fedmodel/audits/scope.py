@@ -17,13 +17,13 @@ def check_record_level(experiment: Experiment) -> None:
     config = experiment.config
     if config.secure_aggregation is not None:
         raise FedmodelError(
-            "it attacks single updates, and under secure aggregation the server sees sums only",
+            "this audit attacks single updates, and under secure aggregation the server sees sums only",
             where="[secure_aggregation]",
             fix="Audit the experiment without it: what that finds bounds what a sum can give away.",
         )
     if config.privacy and config.privacy.unit == "client":
         raise FedmodelError(
-            'it tells single records apart, and unit = "client" protects whole clients',
+            'this audit tells single records apart, and unit = "client" protects whole clients',
             where="[privacy] unit",
             fix="Use the audit `canaries`, whose canaries are then clients.",
         )
