@@ -11,12 +11,12 @@ from fedmodel.errors import FedmodelError
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.secure.answers import Plan
 from fedmodel.secure.encoding import Encoding
-from fedmodel.secure.noise import SumNoise, sum_noise
+from fedmodel.secure.noise import sum_noise
 from fedmodel.secure.server import FEWEST
 from fedmodel.summable import weighs_by_records
 from fedmodel.types import FederatedData
 
-__all__ = ["asked_clients", "secure_plan", "what_is_seen"]
+__all__ = ["asked_clients", "noised_plan", "secure_plan", "what_is_seen"]
 
 
 def secure_plan(
@@ -43,28 +43,60 @@ def secure_plan(
             where="[secure_aggregation]",
             fix="Partition into more clients, or drop [secure_aggregation].",
         )
-    largest, clip, bits = int(data.sizes("train").max()), asked.bound, asked.bits
-    by_records, noise = weighs_by_records(bound.strategy), None
+    largest, by_records = int(data.sizes("train").max()), weighs_by_records(bound.strategy)
     if plans is not None and plans.budget.mode == "distributed":
-        by_records, largest = False, 1
-        noise, bits = _noise(
-            config, plans, size=size, asked=asked_clients(strategy, data.num_clients)
+        share = asked.threshold * asked_clients(strategy, data.num_clients)
+        return noised_plan(
+            config,
+            plans,
+            size=size,
+            num_clients=data.num_clients,
+            fewest=max(FEWEST, math.ceil(share - 1e-9)),
         )
-        clip = noise.clip
     encoding = Encoding(
         size=size,
-        bound=clip,
-        bits=bits,
+        bound=asked.bound,
+        bits=asked.bits,
         num_clients=data.num_clients,
         max_weight=largest if by_records else 1,
         max_records=largest,
-        noise=0 if noise is None else noise.scale,
     )
     return Plan(
         encoding=encoding,
         threshold=asked.threshold,
         neighbours=asked.neighbours,
         by_records=by_records,
+    )
+
+
+def noised_plan(
+    config: Config, plans: ClientPlans, *, size: int, num_clients: int, fewest: int
+) -> Plan:
+    """The plan of clients that noise their updates, each so much that the sum of `fewest` has enough."""
+    asked = config.secure_aggregation
+    assert asked is not None
+    noise, bits = sum_noise(
+        clip=plans.budget.clip,
+        noise_multiplier=float(plans.noise_multiplier.max()),
+        fewest=fewest,
+        size=size,
+        seed=config.seed,
+        source=plans.budget.noise,
+    )
+    encoding = Encoding(
+        size=size,
+        bound=noise.clip,
+        bits=bits,
+        num_clients=num_clients,
+        max_weight=1,
+        max_records=1,
+        noise=noise.scale,
+    )
+    return Plan(
+        encoding=encoding,
+        threshold=asked.threshold,
+        neighbours=asked.neighbours,
+        by_records=False,
         noise=noise,
     )
 
@@ -87,19 +119,6 @@ def what_is_seen(config: Config, *, attacked: bool) -> list[str]:
     if attacked:
         said.append("Attackers' shares of the aggregate are not known under secure aggregation.")
     return said
-
-
-def _noise(config: Config, plans: ClientPlans, *, size: int, asked: int) -> tuple[SumNoise, int]:
-    """Each client's share, so that the smallest sum that is opened has enough."""
-    assert config.secure_aggregation is not None
-    return sum_noise(
-        clip=plans.budget.clip,
-        noise_multiplier=float(plans.noise_multiplier.max()),
-        fewest=max(FEWEST, math.ceil(config.secure_aggregation.threshold * asked - 1e-9)),
-        size=size,
-        seed=config.seed,
-        source=plans.budget.noise,
-    )
 
 
 def asked_clients(strategy: Any, num_clients: int) -> int:

@@ -94,7 +94,6 @@ def audit(experiment: Experiment, audits: Sequence[Component], *, out: Path) -> 
         raise FedmodelError(
             f"{out} is not empty", where="--out", fix="Give a new folder, or the run's own."
         )
-    _check_mode(experiment)
     folder, findings, refusals = RunFolder(out), [], []
     for component in audits:
         try:
@@ -116,24 +115,6 @@ def audit(experiment: Experiment, audits: Sequence[Component], *, out: Path) -> 
         raise last
     folder.write("audit.html", _page(experiment, findings, refusals).render())
     return findings
-
-
-def _check_mode(experiment: Experiment) -> None:
-    """Audits watch updates and their gradients; what stands between them is not modelled."""
-    config = experiment.config
-    if config.secure_aggregation is not None:
-        raise FedmodelError(
-            "audits attack single updates, and under secure aggregation the server sees sums only",
-            where="[secure_aggregation]",
-            fix="Audit the experiment without it: what that finds bounds what a sum can give away.",
-        )
-    if config.privacy and config.privacy.unit == "client":
-        raise FedmodelError(
-            'audits plant and tell apart single records, and unit = "client" protects whole clients: '
-            "their canaries would be clients, of which there are too few for a bound",
-            where="[privacy] unit",
-            fix='Audit the experiment with unit = "record", or without [privacy].',
-        )
 
 
 def spoken(name: str) -> str:

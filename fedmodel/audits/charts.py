@@ -15,8 +15,6 @@ from fedmodel.runs.style import DASHES, QUIET
 
 __all__ = ["overlap", "roc"]
 
-INSIDE, OUTSIDE = "in the training data", "left out"
-
 
 def roc(frame: DataFrame, *, series: Sequence[str]) -> Drawn:
     """True against false positive rates on logarithmic axes, a line a series; dashed is guessing.
@@ -58,12 +56,14 @@ def roc(frame: DataFrame, *, series: Sequence[str]) -> Drawn:
     return alt.layer(level, curves).properties(width="container", height=300)
 
 
-def overlap(score: Float[np.ndarray, " M"], inside: Bool[np.ndarray, " M"]) -> Drawn:
+def overlap(
+    score: Float[np.ndarray, " M"], inside: Bool[np.ndarray, " M"], *, sides: tuple[str, str]
+) -> Drawn:
     """How far the scores of canaries inside and outside lie apart: two histograms, one over the other."""
     edges = np.linspace(score.min(), score.max() + 1e-9, 31)
     parts = [
         {"series": name, "score": float(edge), "canaries": int(number)}
-        for name, chosen in ((INSIDE, inside), (OUTSIDE, ~inside))
+        for name, chosen in zip(sides, (inside, ~inside))
         for edge, number in zip((edges[:-1] + edges[1:]) / 2, np.histogram(score[chosen], edges)[0])
     ]
     return (
@@ -72,7 +72,7 @@ def overlap(score: Float[np.ndarray, " M"], inside: Bool[np.ndarray, " M"]) -> D
         .encode(
             x=alt.X("score:Q", title="score, standard deviations"),
             y=alt.Y("canaries:Q", title="canaries", stack=None),
-            color=style.colour([INSIDE, OUTSIDE], legend=True),
+            color=style.colour(list(sides), legend=True),
             tooltip=["series:N", alt.Tooltip("score:Q", format=".2f"), "canaries:Q"],
         )
         .properties(width="container", height=230)

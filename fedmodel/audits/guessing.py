@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fedmodel.privacy.accounting import epsilon_of_clients
 from fedmodel.privacy.audit import epsilon_lower_bound
 
-__all__ = ["SHARES", "Bound", "best_bound", "standardised"]
+__all__ = ["SHARES", "Bound", "Scored", "best_bound", "standardised"]
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the canaries that are guessed, fixed beforehand
 
@@ -23,6 +25,23 @@ class Bound:
     guesses: int
     correct: int
     significance: float  # that any of the tried bounds is wrong
+
+
+@dataclass(frozen=True)
+class Scored:
+    """M canaries of all clients: their scores, coins and clients; and what each client spent."""
+
+    score: Float[np.ndarray, " M"]
+    inside: Bool[np.ndarray, " M"]
+    client: Int[np.ndarray, " M"]
+    histories: list[list[tuple[float, float, int]]]
+
+    def epsilon(self, delta: float, accountant: str) -> float:
+        """What the accountant says of the client that spent most; infinite without noise."""
+        if not any(self.histories):
+            return math.inf
+        figures = epsilon_of_clients(self.histories, delta=delta, accountant=accountant)
+        return max(figure.epsilon for figure in figures)
 
 
 def best_bound(

@@ -15,6 +15,7 @@ from fedmodel import randomness
 from fedmodel.audits.columns import columns_of
 from fedmodel.audits.finding import Finding
 from fedmodel.audits.inference_section import attribute_section, property_section
+from fedmodel.audits.scope import check_record_level
 from fedmodel.audits.victims import final_model, held_by, sent, settings, training_under
 from fedmodel.errors import FedmodelError, nearest
 from fedmodel.experiment import Experiment
@@ -51,6 +52,7 @@ def property_inference(
     Raises:
         FedmodelError: no such attribute or level; `low` not below `high`; too few records.
     """
+    check_record_level(experiment)
     data = experiment.built.data
     name, level = _property(data, attribute, level)
     if low >= high:
@@ -107,6 +109,7 @@ def attribute_inference(experiment: Experiment, *, attribute: str | None = None)
     Raises:
         FedmodelError: no such attribute, the model does not read it, or too few test records.
     """
+    check_record_level(experiment)
     data = experiment.built.clean
     name, _ = _property(data, attribute, None)
     blocks = dict(columns_of(data, 0).categories)

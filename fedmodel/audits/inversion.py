@@ -20,6 +20,7 @@ from fedmodel.audits.finding import Finding
 from fedmodel.audits.inversion_section import section
 from fedmodel.audits.likeness import Likeness, aligned, likeness
 from fedmodel.audits.matching import Search, match
+from fedmodel.audits.scope import check_record_level
 from fedmodel.audits.victims import Setting, client_named, held_by, sent, settings, training_under
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
@@ -65,6 +66,7 @@ def gradient_inversion(
         FedmodelError: records of text; a client behaviour whose first step is not the gradient's;
             a batch larger than the client; "closed_form" without a first linear layer.
     """
+    check_record_level(experiment)
     built = experiment.built
     data, model, start = built.data, built.model, built.model.initial
     victim = client_named(data, client)

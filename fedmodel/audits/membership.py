@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from fedmodel.audits.finding import Finding
 from fedmodel.audits.membership_section import section
 from fedmodel.audits.roc import auc, auc_error, curve, hit_rate
+from fedmodel.audits.scope import check_record_level
 from fedmodel.audits.scores import scores
 from fedmodel.audits.watching import POSITIONS, halves, shadow, watch
 from fedmodel.errors import FedmodelError
@@ -53,6 +54,7 @@ def membership(
     Raises:
         FedmodelError: an odd number of shadows, or nobody outside the training data.
     """
+    check_record_level(experiment)
     if shadows % 2:
         raise FedmodelError(
             f"{shadows} shadow federations cannot hold each record in half of them",

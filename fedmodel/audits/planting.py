@@ -1,4 +1,4 @@
-"""Cohorts with canaries among their training records, each there by the toss of a coin."""
+"""Canaries: gradients and records in a cohort, directions of updates; each by the toss of a coin."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fedmodel.cohort import Batch, Cohort
-from fedmodel.randomness import stream, uniforms
+from fedmodel.randomness import normals, stream, stream_keys, uniforms
 from fedmodel.types import FederatedData
 
-__all__ = ["GradientCanaries", "RecordCanaries", "coins", "mislabelled"]
+__all__ = ["GradientCanaries", "RecordCanaries", "coins", "directions", "mislabelled"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,20 @@ class RecordCanaries(Cohort):
 def coins(seed: int, client: int, number: int, purpose: str) -> Bool[np.ndarray, " number"]:
     """Fair coins, one a canary."""
     return stream(seed, client, 0, purpose).random(number) < 0.5
+
+
+def directions(
+    canaries: Int[np.ndarray, " M"], size: int, *, seed: int, round: int
+) -> Float[Tensor, "M size"]:
+    """Where each canary client's update points in a round: uniform on the unit sphere.
+
+    Drawn anew in each round. So canaries, of which there may be more than dimensions, stand in each
+    other's way only by chance, which does not add up over the rounds (Andrew et al., "One-shot
+    empirical privacy estimation for federated learning", ICLR 2024: random directions of
+    many dimensions are nearly orthogonal).
+    """
+    drawn = torch.from_numpy(normals(stream_keys(seed, canaries, round, "canary updates"), size))
+    return drawn / drawn.norm(dim=1, keepdim=True)
 
 
 def mislabelled(

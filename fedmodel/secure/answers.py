@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
+from jaxtyping import Float, UInt
 
 from fedmodel.messages import Replies, Request
 from fedmodel.randomness import stream_keys, uniforms
@@ -47,6 +48,23 @@ class Plan:
     def fewest(self) -> int:
         """How many clients must be in a sum: with noise, as many as it was meant for."""
         return FEWEST if self.noise is None else self.noise.fewest
+
+    def words(
+        self, delta: Float[np.ndarray, " d"], *, client: int, round: int, records: int, seed: int
+    ) -> UInt[np.ndarray, " words"]:
+        """What a client masks: its update and its records, rounded; with noise, clipped and noised."""
+        keys, noise = stream_keys(seed, [client], round, "secure rounding"), None
+        if self.noise is not None:
+            # The number of records is what the client holds, too: it counts as one.
+            delta, records = self.noise.clipped(delta), 1
+            noise = self.noise.draw(client=client, round=round)
+        return self.encoding.encode(
+            delta,
+            weight=records if self.by_records else 1,
+            records=records,
+            uniforms=uniforms(keys, len(delta))[0],
+            noise=noise,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +143,9 @@ class ClientSide:
         delta: np.ndarray,
         records: int,
     ) -> ConfigRecord:
-        client, plan = _client(states[node]), self.plan
-        keys, noise = stream_keys(self.seed, [number], _round(request), "secure rounding"), None
-        if plan.noise is not None:
-            # The number of records is what the client holds, too: it counts as one.
-            delta, records = plan.noise.clipped(delta), 1
-            noise = plan.noise.draw(client=number, round=_round(request))
-        words = plan.encoding.encode(
-            delta,
-            weight=records if plan.by_records else 1,
-            records=records,
-            uniforms=uniforms(keys, len(delta))[0],
-            noise=noise,
+        client = _client(states[node])
+        words = self.plan.words(
+            delta, client=number, round=_round(request), records=records, seed=self.seed
         )
         masked = client.mask(words)
         _keep(states[node], client)

@@ -11,8 +11,9 @@ from audits.conftest import federation, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmodel.audits.canaries import black_box, canaries, white_box
+from fedmodel.audits.canaries import canaries
 from fedmodel.audits.guessing import SHARES, best_bound, standardised
+from fedmodel.audits.record_canaries import black_box, white_box
 from fedmodel.clients.dp_sgd import dp_sgd
 from fedmodel.clients.opacus import opacus_dp_sgd
 from fedmodel.clients.sgd import sgd
