@@ -37,7 +37,7 @@ from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
 from fedmodel.randomness import SERVER, stream
-from fedmodel.scheduling import schedule_notes, scheduled_client
+from fedmodel.scheduling import scheduled_client
 from fedmodel.secured import asked_clients, secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.stopping import check_stop
@@ -191,7 +191,6 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         notes=(
             *slower,
             *_notes(plans, strategy, clean),
-            *schedule_notes(config),
             *threshold_notes(config),
             *what_is_seen(config, attacked=dishonest is not None),
             *([fold.note] if fold else []),
