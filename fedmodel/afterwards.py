@@ -70,11 +70,13 @@ def add_references(
     parts = []
     if "pooled" in names:
         say("reference: one model on everybody's records")
-        counts = references.pooled(built.workload, built.clean, passes=passes, splits=splits)
+        counts = references.pooled(
+            built.workload, built.clean, passes=passes, num_rounds=number, splits=splits
+        )
         parts.append(metrics_of(counts, number=number, model="pooled"))
     if {"local", "cross_site"} & set(names):
         say("reference: each client alone")
-        vectors = references.alone(built.workload, built.clean, passes=passes)
+        vectors = references.alone(built.workload, built.clean, passes=passes, num_rounds=number)
     if "local" in names:
         counts = references.local(built.workload, built.clean, vectors, splits=splits)
         parts.append(metrics_of(counts, number=number, model="local"))

@@ -38,7 +38,7 @@ from fedmodel.planning import (
 from fedmodel.privacy.budget import ClientPlans
 from fedmodel.privacy.targets import client_targets
 from fedmodel.privacy.updates import local_release
-from fedmodel.scheduling import schedule_notes, scheduled_client
+from fedmodel.scheduling import scheduled_client
 from fedmodel.secured import secure_plan, what_is_seen
 from fedmodel.source import Source
 from fedmodel.stopping import check_stop
@@ -165,7 +165,6 @@ def _build(config: Config, source: Source, shared: Callable[[], Records] | None)
         notes=(
             *slower_kernel(workload),
             *_notes(plans, strategy, clean),
-            *schedule_notes(config),
             *threshold_notes(config),
             *what_is_seen(config, attacked=dishonest is not None),
             *([fold.note] if fold else []),

@@ -18,6 +18,7 @@ from fedmodel.cohort.placement import on_device
 from fedmodel.grids.inline import InlineGrid
 from fedmodel.privacy.budget import steps_per_round
 from fedmodel.rounds import Federation, State, rounds
+from fedmodel.scheduling import Scheduled
 from fedmodel.training import train_cohort
 from fedmodel.types import Counts, FederatedData, Split
 
@@ -25,13 +26,18 @@ __all__ = ["alone", "cross_site", "local", "non_private", "pooled"]
 
 
 def pooled(
-    work: Workload, clean: FederatedData, *, passes: float, splits: tuple[Split, ...]
+    work: Workload,
+    clean: FederatedData,
+    *,
+    passes: float,
+    num_rounds: int,
+    splits: tuple[Split, ...],
 ) -> dict[Split, Counts]:
     """One model on everybody's training records, `passes` times over, without privacy or attackers.
 
     Counted at each client's own records, so that groups and clients compare.
     """
-    vector = alone(work, clean.pooled(), passes=passes)[0]
+    vector = alone(work, clean.pooled(), passes=passes, num_rounds=num_rounds)[0]
     everybody = np.arange(clean.num_clients)
     return {
         split: counts_of(
@@ -124,16 +130,31 @@ def cross_site(
     return table.assign(accuracy=table.correct / table.num_records.where(table.num_records > 0))
 
 
-def alone(work: Workload, data: FederatedData, *, passes: float) -> Float[Tensor, "K d"]:
-    """Models of clients that train by themselves, with the behaviour's own settings."""
-    size = work.training.batch_size
-    number = steps_per_round(data.sizes("train"), size, epochs=passes)
+def alone(
+    work: Workload, data: FederatedData, *, passes: float, num_rounds: int
+) -> Float[Tensor, "K d"]:
+    """Models of K clients that train by themselves, with the behaviour's own settings.
+
+    In one go; with a schedule in as many parts as `num_rounds`, each at its round's learning rate. What
+    an optimiser remembers then lasts for a part, as it does for a round of the federation.
+    """
+    scheduled = isinstance(work.behaviour, Scheduled)
+    size, parts = work.training.batch_size, num_rounds if scheduled else 1
+    number = steps_per_round(data.sizes("train"), size, epochs=passes / parts)
     training = LocalTraining(batch_size=size, num_steps=np.asarray(number))
     data = on_device(data, work.device)
-    cohort = Cohort(
-        np.arange(data.num_clients), data, work.model, training, work.seed, 0, {}, work.device
-    )
     start = work.model.initial.to(work.device)
-    trained = train_cohort(work.behaviour, cohort, start)
-    trained.delta[list(trained.failures)] = torch.nan
-    return start + trained.delta
+
+    def train(clients: np.ndarray, round: int, start: Float[Tensor, " d"]) -> Float[Tensor, "M d"]:
+        cohort = Cohort(clients, data, work.model, training, work.seed, round, {}, work.device)
+        trained = train_cohort(work.behaviour, cohort, start)
+        trained.delta[list(trained.failures)] = torch.nan
+        return start + trained.delta
+
+    if not scheduled:
+        return train(np.arange(data.num_clients), 0, start)
+    models = start.repeat(data.num_clients, 1)
+    for client, model in enumerate(models):  # each from where it stands, so one by one
+        for round in range(1, parts + 1):
+            model[:] = train(np.array([client]), round, model)[0]
+    return models

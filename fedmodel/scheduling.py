@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 from fedmodel.catalogue import KINDS, Component
-from fedmodel.config import Config
 from fedmodel.errors import FedmodelError, shown, user_place, what_failed
 from fedmodel.source import Source
 
-__all__ = ["Scheduled", "behaviour_in", "check_schedule", "schedule_notes", "scheduled_client"]
+__all__ = ["Scheduled", "behaviour_in", "check_schedule", "scheduled_client"]
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,6 @@ def check_schedule(
             fix="Choose fewer, or more `rounds`.",
         )
     return schedule
-
-
-def schedule_notes(config: Config) -> list[str]:
-    """Where a schedule does not reach: references that train in one go know no rounds."""
-    alone = [name for name in ("pooled", "local") if name in config.evaluation.references]
-    if config.client.schedule is None or not alone:
-        return []
-    return [f"No schedule for the references that train in one go: {' and '.join(alone)}."]
 
 
 def _rate(component: Component) -> float:

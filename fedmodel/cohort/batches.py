@@ -30,17 +30,12 @@ def take_shuffled(
 
 
 def poisson(
-    drawn: Float64[np.ndarray, "K n"],
-    rates: Float64[np.ndarray, " K"],
-    sizes: Numbers,
-    num_steps: Numbers,
-    *,
-    step: int,
+    drawn: Float64[np.ndarray, "K n"], rates: Float64[np.ndarray, " K"], sizes: Numbers
 ) -> Int64[np.ndarray, "K B"]:
-    """The records whose uniform draw is below their client's rate; none after its last step."""
-    taken = np.empty(drawn.shape, np.int64)
+    """The records whose uniform draw is below their client's rate; B is 1 or more."""
+    taken = np.full((len(drawn), max(1, drawn.shape[1])), -1, np.int64)
     counts = np.empty(len(sizes), np.int64)
-    _take_poisson(drawn, rates, sizes, num_steps, step, taken, counts)
+    _take_poisson(drawn, rates, sizes, taken, counts)
     return taken[:, : max(1, int(counts.max(initial=0)))]
 
 
@@ -67,16 +62,14 @@ def _take_shuffled(order, sizes, num_steps, width, epoch, begin, records):
 
 
 @compiled
-def _take_poisson(drawn, rates, sizes, num_steps, step, taken, counts):
+def _take_poisson(drawn, rates, sizes, taken, counts):
     for k in range(len(sizes)):
         count = 0
-        if step < num_steps[k]:
-            for record in range(sizes[k]):
-                if drawn[k, record] < rates[k]:
-                    taken[k, count] = record
-                    count += 1
+        for record in range(sizes[k]):
+            if drawn[k, record] < rates[k]:
+                taken[k, count] = record
+                count += 1
         counts[k] = count
-        taken[k, count:] = -1
 
 
 @compiled

@@ -160,9 +160,18 @@ class Cohort:
 
     def poisson_records(self, step: int) -> Int[np.ndarray, "K B"]:
         """The numbers of those records within their client; -1 for none. Noted as a step."""
-        drawn = randomness.uniforms(self._keys("poisson"), int(self.sizes.max()), step=step)
-        self.poisson_steps[:] += step < self.num_steps
-        return batches.poisson(drawn, self.sample_rate, self.sizes, self.num_steps, step=step)
+        active = np.flatnonzero(
+            step < self.num_steps
+        )  # often a few large clients: draw for them alone
+        self.poisson_steps[active] += 1
+        sizes = self.sizes[active]
+        drawn = randomness.uniforms(
+            self._keys("poisson")[active], int(sizes.max(initial=0)), step=step
+        )
+        taken = batches.poisson(drawn, self.sample_rate[active], sizes)
+        records = np.full((self.size, taken.shape[1]), -1, np.int64)
+        records[active] = taken
+        return records
 
     def normal(self, step: int, like: Float[Tensor, "K d"]) -> Float[Tensor, "K d"]:
         """Standard normal noise for each client's step. Noted: each call is a step that is charged."""

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch.optim import lr_scheduler
 
 import fedmodel
+from fedmodel import references
 from fedmodel.clients.sgd import sgd
 from fedmodel.errors import FedmodelError
 from fedmodel.experiment import Experiment
@@ -117,16 +120,51 @@ def test_a_run_is_training_at_the_rates_of_the_rounds(plugin, tmp_path):
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_references_that_train_in_one_go_keep_the_rate(tmp_path):
-    plain = {**PLAIN, "evaluation": {"references": ["pooled"]}}
-    scheduled = {**plain, "client": {**PLAIN["client"], "schedule": {"name": "step", "every": 1}}}
-    one = fedmodel.run(plain, out=tmp_path / "one").metrics
-    other = fedmodel.run(scheduled, out=tmp_path / "other")
-    same = one[one.model == "pooled"].value.reset_index(drop=True)
-    rows = other.metrics
-    assert same.equals(rows[rows.model == "pooled"].value.reset_index(drop=True))
-    assert not one[one["round"] == 3].value.equals(rows[rows["round"] == 3].value)
-    assert "one go: pooled" in (other.path / "log.txt").read_text()
+def test_a_federation_of_one_is_its_own_references(tmp_path):
+    """Who holds everything draws, steps and slows down as the pooled model and as itself alone."""
+    changes = {
+        "partition": {"name": "iid", "clients": 1},
+        "client.schedule": {"name": "cosine"},
+        "evaluation": {"references": ["pooled", "local"]},
+    }
+    rows = fedmodel.run(Experiment.read(PLAIN, changes), out=tmp_path / "run").metrics
+    rows = rows[(rows["round"] == 3) & (rows.scope == "global")]
+    table = rows.pivot(index="metric", columns="model", values="value")
+    np.testing.assert_allclose(table["pooled"], table["global"], rtol=1e-5)
+    np.testing.assert_allclose(table["local"], table["global"], rtol=1e-5)
+
+
+def test_clients_alone_go_by_the_schedule():
+    """By hand: each client's rounds one after the other, at the rates of the rounds."""
+    changes = {"client.schedule": {"name": "step", "every": 1}}
+    built = Experiment.read(PLAIN, changes).built
+    found = references.alone(built.workload, built.clean, passes=3.0, num_rounds=3)
+    for client in range(4):
+        vector = built.model.initial
+        for number in (1, 2, 3):
+            cohort = fedmodel.cohort.Cohort(
+                np.array([client]), built.data, built.model, built.workload.training, 0, number
+            )
+            plain = sgd(learning_rate=0.2 * 0.5 ** (number - 1), batch_size=64)
+            vector = vector + plain.train(cohort, vector)[0]
+        torch.testing.assert_close(found[client], vector, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_settles_is_scikit_learn_s():
+    """At a constant rate the noise of the last steps throws the model off."""
+    pooled = Experiment.read(PLAIN).built.clean.pooled()
+    rows = pooled.rows(0, "train")
+    x, y = pooled.x[rows].numpy(), pooled.y[rows].numpy()
+    best = LogisticRegression(C=np.inf, max_iter=5000).fit(x, y)
+    client = {"name": "sgd", "learning_rate": 1.0, "batch_size": 32}
+    gaps = []
+    for schedule in ("constant", "linear"):
+        changes = {"client": {**client, "schedule": schedule}, "rounds": 100}
+        work = Experiment.read(PLAIN, changes).built.workload
+        vector = references.alone(work, pooled, passes=100.0, num_rounds=100)[0]
+        logits = work.model.predict(vector, pooled.x[rows])
+        gaps.append(log_loss(y, logits.double().softmax(1)) - log_loss(y, best.predict_proba(x)))
+    assert gaps[1] < 0.004 < 0.01 < gaps[0]
 
 
 @pytest.mark.parametrize(
