@@ -223,6 +223,8 @@ def test_each_mode_is_audited_and_the_page_says_against_whom(changes, rate, nois
     assert 0 <= figures["epsilon_lower"] <= upper and figures["refuted"] == 0
     said = str(found.section.blocks)
     assert "one client with all its records" in said and against in said and sees in said
+    few = any("There was room for" in note for note in found.notes)
+    assert few == (len(table) < 200) == (sees != "single updates")
 
 
 def test_an_optimiser_of_the_server_and_a_claim_that_is_too_small():
