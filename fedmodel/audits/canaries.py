@@ -98,7 +98,7 @@ def canaries(
     upper = max(scored.epsilon(delta, accountant) for scored in found.values())
     limit = claimed or upper
     lower = max(bound.epsilon for bound in bounds.values())
-    notes += _notes(lower, limit, bounds, delta)
+    notes = [*_notes(lower, limit, bounds, delta), *notes]
     return Finding(
         name="canaries",
         figures={
@@ -190,24 +190,33 @@ def _of_clients(experiment: Experiment, *, number: int) -> Found:
     assert plans is not None
     if isinstance(work.release, LocalRelease):
         experiment.say("canaries: clients that noise their own updates")
-        return {"single updates": local(work, work.release, plans, number=number)}, []
-    if work.secure is not None:
+        found = {"single updates": local(work, work.release, plans, number=number)}
+    elif work.secure is not None:
         experiment.say("canaries: clients whose noised updates are added up")
-        number = room(number, work, plans)
-        all_of = max(FEWEST, work.data.num_clients + number)
+        fitting = room(number, work, plans)
+        summed = max(FEWEST, work.data.num_clients + fitting)
         plan = noised_plan(
-            experiment.config, plans, size=work.model.size, num_clients=all_of, fewest=all_of
+            experiment.config, plans, size=work.model.size, num_clients=summed, fewest=summed
         )
-        return {"sums of updates": distributed(work, plan, plans, number=number)}, []
-    if not isinstance(strategy, compose):
+        found = {"sums of updates": distributed(work, plan, plans, number=fitting)}
+    elif isinstance(strategy, compose):
+        experiment.say("canaries: clients among those that the server draws")
+        found = {"global models": central(work, strategy, plans, number=number)}
+    else:
         raise FedmodelError(
             f"{type(strategy).__name__} is not known to move the model by the noised sum, from which "
             "canaries are told",
             where="[strategy] name",
             fix='Use name = "compose".',
         )
-    experiment.say("canaries: clients among those that the server draws")
-    return {"global models": central(work, strategy, plans, number=number)}, []
+    planted = len(next(iter(found.values())).score)
+    notes = []
+    if planted < number:
+        notes.append(
+            f"There was room for {planted:,} of {number:,} canary clients: fewer show less. Parameters "
+            "and rounds, and the share of clients that is asked, make room; memory limits it."
+        )
+    return found, notes
 
 
 def _notes(lower: float, limit: float, bounds: dict[str, Bound], delta: float) -> list[str]:

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 from audits.conftest import federation, workload
+from flwr.serverapp.strategy import FedAvg
 
 from fedmodel.audits.canaries import canaries
 from fedmodel.audits.client_canaries import LONGER, central, distributed, local, room
 from fedmodel.audits.guessing import best_bound
+from fedmodel.audits.inference import attribute_inference, property_inference
+from fedmodel.audits.inversion import gradient_inversion
+from fedmodel.audits.membership import membership
 from fedmodel.audits.planting import directions
 from fedmodel.clients.sgd import sgd
 from fedmodel.config import AdaptiveClip
@@ -223,6 +227,8 @@ def test_each_mode_is_audited_and_the_page_says_against_whom(changes, rate, nois
     assert 0 <= figures["epsilon_lower"] <= upper and figures["refuted"] == 0
     said = str(found.section.blocks)
     assert "one client with all its records" in said and against in said and sees in said
+    few = any("There was room for" in note for note in found.notes)
+    assert few == (len(table) < 200) == (sees != "single updates")
 
 
 def test_an_optimiser_of_the_server_and_a_claim_that_is_too_small():
@@ -247,6 +253,25 @@ def test_an_optimiser_of_the_server_and_a_claim_that_is_too_small():
 def test_what_cannot_be_audited_is_refused(changes, options, said):
     with pytest.raises(FedmodelError, match=said):
         canaries(Experiment.read({**HEART, **changes}), **options)
+
+
+@pytest.mark.parametrize(
+    "attack", [membership, gradient_inversion, property_inference, attribute_inference]
+)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"privacy": CENTRAL}, "protects whole clients"), ({"secure_aggregation": {}}, "sums only")],
+)
+def test_attacks_on_records_by_single_updates_refuse_what_they_do_not_model(attack, changes, said):
+    with pytest.raises(FedmodelError, match=said):
+        attack(Experiment.read({**HEART, **changes}))
+
+
+def test_a_strategy_that_may_move_the_model_otherwise_is_refused():
+    experiment = Experiment.read({**HEART, "privacy": CENTRAL})
+    experiment.__dict__["built"] = replace(experiment.built, strategy=FedAvg())
+    with pytest.raises(FedmodelError, match="FedAvg is not known to move the model"):
+        canaries(experiment)
 
 
 def test_of_a_sum_only_the_sum_is_scored():
