@@ -81,7 +81,7 @@ def records_of(
         if features is not None
         else [n for n in frame if n not in taken and n != epsilon]
     )
-    if nameless := next((n for n in names if re.fullmatch(r"Unnamed: \d+", n)), None):
+    if nameless := next((n for n in map(str, names) if re.fullmatch(r"Unnamed: \d+", n)), None):
         raise FedmodelError(
             f"column {int(nameless.split()[1]) + 1} of {path.name} has no name",
             where="[data] features",
