@@ -19,8 +19,10 @@ WHERE = "[model] init"
 MOST_NAMED = 3
 
 
-def read_parameters(path: Path) -> dict[str, Tensor]:
+def read_parameters(path: Path, *, where: str = WHERE) -> dict[str, Tensor]:
     """The named parameters in a safetensors file, a saved state dict, or a run folder (its last model).
+
+    `where` is the place that an error names.
 
     A state dict is what ``torch.save(module.state_dict(), path)`` writes; nothing in it is run.
 
@@ -32,7 +34,7 @@ def read_parameters(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FedmodelError(
             f"there is no model file {path}",
-            where=WHERE,
+            where=where,
             fix="Give a .safetensors file, a saved state dict, or the folder of a run; a relative "
             "path starts at the experiment file.",
         )
@@ -45,26 +47,26 @@ def read_parameters(path: Path) -> dict[str, Tensor]:
         raise FedmodelError(
             f"{path.name} cannot be read as a model: it is damaged, of another kind, or holds objects "
             "beside tensors",
-            where=WHERE,
+            where=where,
             fix="Write it with safetensors, or torch.save(module.state_dict(), path).",
         ) from None
     if not isinstance(held, Mapping) or not all(isinstance(v, Tensor) for v in held.values()):
         raise FedmodelError(
             f"{path.name} holds more than named tensors, or none",
-            where=WHERE,
+            where=where,
             fix="Save the state dict alone: torch.save(module.state_dict(), path).",
         )
     endless = [n for n, v in held.items() if v.is_floating_point() and not v.isfinite().all()]
     if endless:
         raise FedmodelError(
             f"{endless[0]} in {path.name} holds NaN or infinity",
-            where=WHERE,
+            where=where,
             fix="It is of a run that diverged: start from another one.",
         )
     return dict(held)
 
 
-def put_in(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+def put_in(module: nn.Module, parameters: Mapping[str, Tensor], *, where: str = WHERE) -> None:
     """Give a module these parameters and buffers.
 
     Raises:
@@ -76,21 +78,21 @@ def put_in(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
     if lacking:
         raise FedmodelError(
             f"the start model has no {_some(lacking)}, which this model needs",
-            where=WHERE,
+            where=where,
             fix=nearest(lacking[0], strange or parameters, what="it has")
             + " Use the model that was saved, or rename its parameters.",
         )
     if strange:
         raise FedmodelError(
             f"the start model holds {_some(strange)}, which this model does not have",
-            where=WHERE,
+            where=where,
             fix=f"Use the model that was saved. This one has: {', '.join(own)}.",
         )
     for name, value in own.items():
         if value.shape != parameters[name].shape:
             raise FedmodelError(
                 f"{name} is {_shape(parameters[name])} in the start model, and {_shape(value)} here",
-                where=WHERE,
+                where=where,
                 fix="Sizes follow from the options of the model, the encoded features and the classes "
                 "of the data: use those that it was trained with. `[data] encoder` takes the encoder.json "
                 "of its run.",

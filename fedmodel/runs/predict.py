@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 
 from fedmodel.catalogue import KINDS
 from fedmodel.cohort import FlatModel
@@ -21,6 +20,7 @@ from fedmodel.data.saved import Reading
 from fedmodel.data.unseen import fitted, read_unseen
 from fedmodel.errors import FedmodelError, nearest, shown
 from fedmodel.models.drawing import initial_draws
+from fedmodel.models.start import put_in, read_parameters
 from fedmodel.runs.folder import RunFolder
 from fedmodel.runs.states import whole
 
@@ -33,7 +33,7 @@ def saved_model(run: Path, *, best: bool = False) -> FlatModel:
     """The model after the last round, or at the best one. The training data need not be there.
 
     Raises:
-        FedmodelError: it is not in the run folder.
+        FedmodelError: it is not in the run folder, or damaged.
     """
     file = run / ("best.safetensors" if best else "model.safetensors")
     if not file.is_file():
@@ -53,7 +53,7 @@ def saved_model(run: Path, *, best: bool = False) -> FlatModel:
             vocabulary=reading.vocabulary,
         )
     model = FlatModel(module)
-    model.module.load_state_dict(load_file(file))
+    put_in(model.module, read_parameters(file, where=str(file)), where=str(file))
     model.module.eval()
     return model
 

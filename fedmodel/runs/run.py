@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fedmodel.config_file import parsed
 from fedmodel.runs.folder import RunFolder, read_table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The experiment as it was run, as the TOML has it."""
-        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        return parsed(self.path / "config.toml")[0]
 
     @property
     def partition(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from fedmodel.config_file import parsed
 from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.repeated import half_width
 from fedmodel.privacy.composition import histories_of
@@ -55,7 +55,7 @@ class SeedRuns:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The experiment with its seeds, as the TOML has it."""
-        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        return parsed(self.path / "config.toml")[0]
 
     @property
     def seeds(self) -> list[int]:

@@ -1,6 +1,7 @@
 """Predictions are what the model says when it is called directly; what does not fit is refused."""
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -345,6 +346,22 @@ def test_a_damaged_encoder_is_told():
     ):
         with pytest.raises(FedmodelError, match="cannot be read"):
             Reading.from_json(damaged)
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [("model.safetensors", "cannot be read as a model"), ("config.toml", "is not valid TOML")],
+)
+def test_a_damaged_file_of_the_run_is_told(trained, tmp_path, file, problem):
+    copy = Path(shutil.copytree(trained("table").path, tmp_path / "copy"))
+    (copy / file).write_text("junk [")
+    run = fedmodel.load(copy)
+    with pytest.raises(FedmodelError, match=problem) as error:
+        run.predict(pd.DataFrame({"age": [30]}))
+    assert file in str(error.value)
+    if file == "config.toml":
+        with pytest.raises(FedmodelError, match=problem):
+            run.config  # noqa: B018
 
 
 def test_the_run_has_to_have_what_is_asked_for(trained, tmp_path):
