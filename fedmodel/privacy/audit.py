@@ -68,8 +68,15 @@ def p_value(epsilon: float, *, canaries: int, guesses: int, correct: int, delta:
     tail = float(binom.sf(correct - 1, guesses, chance))
     if delta == 0 or correct == 0:
         return tail
-    below = binom.pmf(np.arange(correct - 1, -1, -1), guesses, chance)
-    most = float((np.cumsum(below) / np.arange(1, correct + 1)).max())
+    # The mean of i neighbours of a unimodal sequence, below v and downwards, grows up to the mode and
+    # falls once a term is below it: the largest is met within 12 deviations of the mean, or at i = 1.
+    mean, far = guesses * chance, 12 * math.sqrt(guesses * chance * (1 - chance)) + 1
+    top = min(correct - 1, math.ceil(mean + far))
+    lowest = min(top, max(0, math.floor(mean - far)))
+    value = np.arange(top, lowest - 1, -1)
+    beyond = binom.sf(top, guesses, chance) - tail
+    within = beyond + np.cumsum(binom.pmf(value, guesses, chance))
+    most = float((within / (correct - value)).max())
     return min(1.0, tail + 2 * canaries * delta * most)
 
 
