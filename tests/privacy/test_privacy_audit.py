@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,10 +25,15 @@ def bound(canaries=200, guesses=200, correct=160, delta=1e-5, significance=0.05)
     )
 
 
+@cache
 def chance(epsilon, guesses, number):
     """P[X = number] for X binomial, term by term."""
     q = math.exp(epsilon) / (1 + math.exp(epsilon))
-    return math.comb(guesses, number) * q**number * (1 - q) ** (guesses - number)
+    return math.exp(
+        math.log(math.comb(guesses, number))
+        + number * math.log(q)
+        + (guesses - number) * math.log(1 - q)
+    )
 
 
 def slowly(epsilon, *, canaries, guesses, correct, delta):
@@ -54,6 +60,13 @@ COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60)).m
 def test_the_chance_is_the_theorems(counts, epsilon, delta):
     canaries, guesses, correct = counts
     setting = {"canaries": canaries, "guesses": guesses, "correct": correct, "delta": delta}
+    assert p_value(epsilon, **setting) == pytest.approx(slowly(epsilon, **setting), rel=1e-9)
+
+
+@pytest.mark.parametrize("correct", [5, 110, 140, 210, 250])
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 3.0])
+def test_terms_far_from_the_mean_do_not_count(correct, epsilon):
+    setting = {"canaries": 250, "guesses": 250, "correct": correct, "delta": 1e-5}
     assert p_value(epsilon, **setting) == pytest.approx(slowly(epsilon, **setting), rel=1e-9)
 
 
