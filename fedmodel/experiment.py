@@ -387,3 +387,5 @@ def _events(finished: Finished, names: tuple[str, ...]) -> Iterator[str]:
             yield f"round {finished.number}: {len(clients) - 5} more clients {what}"
     if finished.number and not finished.trained:
         yield f"round {finished.number}: nobody trained"
+    if finished.no_model:
+        yield f"round {finished.number}: the strategy returned no model, so the last one stays"

@@ -58,11 +58,11 @@ class Finished:
     dropped: Sequence[int] = ()
     shares: Mapping[int, float] = field(default_factory=dict)  # attackers' shares of the aggregate
     counts: Mapping[str, Counts] = field(default_factory=dict)  # by split; empty if not evaluated
-    severity: Mapping[str, Counts] = field(
-        default_factory=dict
-    )  # of worse records, where asked for
+    # Of worse records, where asked for.
+    severity: Mapping[str, Counts] = field(default_factory=dict)
     train_metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluate_metrics: Mapping[str, Any] = field(default_factory=dict)
+    no_model: bool = False  # the strategy made none of what it got: the last one stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +147,7 @@ def _train(
     trained = [node - FIRST_NODE for node in good.summed or good.nodes]
     shares: Mapping[int, float] = {}
     metrics: Mapping[str, Any] = {}
+    no_model = False
     if good.nodes or getattr(strategy, "noises_empty_rounds", False):
         good = _attacked(federation, number, good, vector)
         if (
@@ -157,6 +158,7 @@ def _train(
             shares = _shares(federation, good, vector)
         with _plain_errors(strategy, number):
             aggregated, record = strategy.aggregate_train(number, good)
+        no_model = aggregated is None
         if aggregated is not None:
             vector = _ordered(aggregated, federation.layout)
         metrics = dict(record or {})
@@ -175,6 +177,7 @@ def _train(
         dropped=dropped,
         shares=shares,
         train_metrics=metrics,
+        no_model=no_model,
     )
     return vector, finished
 

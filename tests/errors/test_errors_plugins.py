@@ -290,6 +290,21 @@ def test_a_strategy_of_flowers_that_fails(fedmodel, experiment):
     )
 
 
+def test_a_strategy_of_flowers_that_makes_no_model_is_told(fedmodel, experiment):
+    plugin = """
+from flwr.serverapp.strategy import FedAvg
+
+
+class Silent(FedAvg):
+    def aggregate_train(self, server_round, replies):
+        return None, None
+"""
+    text = experiment + '\n[strategy]\nname = "p.py:Silent"\n'
+    said = fedmodel.run(text, files={"p.py": plugin})
+    assert said.code == 0
+    assert "round 1: the strategy returned no model, so the last one stays" in said.words
+
+
 def test_an_update_of_another_shape(run):
     run("client", "p.py:short").refused("train returned (64,)", "[K, d] = (4, 64)", code=1)
 
