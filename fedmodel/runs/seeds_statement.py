@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fedmodel.config import Config
+from fedmodel.privacy.accounting import epsilon_of_history
 from fedmodel.privacy.wording import count, finite
 from fedmodel.runs.seeds import SeedRuns
 
@@ -55,13 +56,19 @@ def released_together(runs: SeedRuns, config: Config) -> dict[str, Any] | None:
                 "on by another, and the counts are exact."
             )
     if evaluated := [s["evaluation"] for s in stated if "evaluation" in s]:
-        total = sum(_number(e["epsilon"]) for e in evaluated)
-        delta = sum(e["delta"] for e in evaluated)
-        together["evaluation"] = {"epsilon": finite(total), "delta": delta}
+        # Each client's counts have the same noise, so a record may be at any client.
+        history = [(e["noise_multiplier"], 1.0, e["evaluations"]) for e in evaluated]
+        delta = evaluated[0]["delta"]
+        spent = epsilon_of_history(history, delta=delta)
+        together["evaluation"] = {
+            "epsilon": finite(spent.epsilon),
+            "delta": delta,
+            "accountant": spent.accountant,
+        }
         sentences.append(
-            f"Evaluation records, whose budget is apart, lose epsilon = {_shown(total)} at delta = "
-            f"{delta:g} over all runs, by plain sum. A record that one run tests and another one trains "
-            "on has both budgets spent."
+            f"Evaluation records, whose budget is apart, lose epsilon = {_shown(spent.epsilon)} at "
+            f"delta = {delta:g} over all runs, by {spent.accountant.upper()}. A record that one run "
+            "tests and another one trains on has both budgets spent."
         )
     outside.append("All that lies outside the guarantee of a single run: see each run's report.")
     return {**together, "sentences": sentences, "outside": outside}
