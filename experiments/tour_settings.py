@@ -2,8 +2,8 @@
 
 Rates fall to zero along half a cosine wave. They, and the number of rounds, were chosen by the loss of
 the pooled model on its training records, beside the least that scikit-learn's solver finds; of texts,
-by accuracy on validation records. Tables are read by their public ranges where that is enough: then
-nothing is fitted on records.
+and of what is private, by validation records. Tables are read by their public ranges where that is
+enough: then nothing is fitted on records.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ADAM = {"optimiser": "adam", "learning_rate": 0.01, "weight_decay": 1e-4}
 # Most clients lack most words, so that their mean hardly moves: Reddi et al., ICLR 2021.
 ADAPTIVE = {
     "name": "compose",
-    "optimiser": {"name": "adam", "learning_rate": 0.1},
+    "optimiser": {"name": "adam", "learning_rate": 0.3},
     "schedule": "cosine",
 }
 
@@ -84,7 +84,8 @@ SETTINGS: dict[str, Setting] = {
         partition=mixed(10),
         rounds=60,
         client={"learning_rate": 0.1, "batch_size": 64, "epochs": 0.25},
-        private={"learning_rate": 0.2},
+        private_rounds=40,
+        private={"learning_rate": 1.0},
     ),
     "covid_testing": Setting(data=PUBLIC, metric="roc_auc"),
     "indo_rct": Setting(
@@ -101,7 +102,8 @@ SETTINGS: dict[str, Setting] = {
         partition=mixed(20),
         rounds=60,
         client={"learning_rate": 0.1, "batch_size": 64, "epochs": 0.25},
-        private={"batch_size": 256},
+        private_rounds=40,
+        private={"learning_rate": 2.0, "batch_size": 256},
     ),
     "german_credit": Setting(data=PUBLIC, partition=mixed(5), metric="roc_auc"),
     "hmda_boston": Setting(data=PUBLIC, partition=mixed(5), metric="roc_auc"),
@@ -124,12 +126,19 @@ SETTINGS: dict[str, Setting] = {
         strategy=ADAPTIVE,
         private={"learning_rate": 2.0},
     ),
-    "digits": Setting(data={"encode": "none"}, partition=mixed(5)),
+    "digits": Setting(
+        data={"encode": "none"},
+        partition=mixed(5),
+        private_rounds=40,
+        private={"learning_rate": 2.0},
+    ),
     "digits, cnn": Setting(
         data={"name": "digits", "encode": "none"},
         partition=mixed(5),
         model={"name": "cnn"},
         client={"learning_rate": 0.3},
+        private_rounds=40,
+        private={"learning_rate": 1.0},
         same_family=False,
     ),
 }
