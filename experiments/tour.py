@@ -1,7 +1,7 @@
 """Every shipped data set: pooled, each client alone, federated, and federated with epsilon 3.
 
     python -m experiments.tour
-    python -m experiments.tour --only heart_disease --only adult --rounds 10 --out here
+    python -m experiments.tour --only heart_disease adult --rounds 10 --out here
 
 Beside the pooled model stands scikit-learn's logistic regression on the same records, the same split
 and the same encoding. `experiments/tour_settings.py` says what each data set is run with.
@@ -26,46 +26,83 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.tour_results import Told, printed, save
 from experiments.tour_settings import NEEDS_A_FILE, SEEDS, SETTINGS, experiment_of, suitable_delta
+from fedmodel.errors import FedmodelError
 from fedmodel.evaluation.repeated import t_interval
 from fedmodel.experiment import Experiment
 from fedmodel.runs.seeds import SeedRuns
 from fedmodel.seeds import Repetition
+from fedmodel.terminal import tell
 from fedmodel.types import FederatedData
 
-__all__ = ["LEAST", "scikit_learn", "tour"]
+__all__ = ["LEAST", "comparable", "scikit_learn", "tour", "worst_group"]
 
-LEAST = 10  # test records of a client or group, below which it cannot be the worst
+# Test records of a client or group, of each class where it is AUC, below which it cannot be the worst.
+LEAST = 10
 MODELS = {"pooled": "pooled", "local": "local", "global": "federated"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for, print the tables, and keep them where `--out` says."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.tour", description=__doc__)
-    parser.add_argument("--only", action="append", choices=SETTINGS, metavar="NAME")
-    parser.add_argument("--rounds", type=int, help="at most so many rounds (default: as tuned)")
-    parser.add_argument("--out", type=Path, help="folder for tour-DATE.md and .csv")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.tour",
+        description=__doc__,
+        epilog="left out:\n"
+        + "\n".join(f"  {name}, which {reason}" for name, reason in NEEDS_A_FILE.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only",
+        action="extend",
+        nargs="+",
+        choices=SETTINGS,
+        metavar="NAME",
+        help="these data sets instead of all: " + ", ".join(map(repr, SETTINGS)),
+    )
+    parser.add_argument("--rounds", type=int, help="at most so many rounds, to see that it works")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write tour-DATE.md and the figures as CSV there, anew after each data set",
+    )
     asked = parser.parse_args(arguments)
     if asked.rounds is not None and asked.rounds < 1:
         parser.error("--rounds: give 1 or more")
+    command = " ".join(["experiments.tour", *(sys.argv[1:] if arguments is None else arguments)])
+    finished: list[Told] = []
+
+    def keep(told: Told) -> None:
+        finished[:] = [told]
+        if asked.out is not None:
+            save(told, asked.out, command=command)
+
+    names, stopped = dict.fromkeys(asked.only or SETTINGS), None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            say = partial(print, file=sys.stderr, flush=True)
+            tour(tuple(names), Path(folder), rounds=asked.rounds, say=say, keep=keep)
+        except KeyboardInterrupt:
+            stopped = "stopped: the tables hold the data sets that were finished"
+        except FedmodelError as error:
+            tell(error)
+            stopped = "failed: the tables hold the data sets that were finished"
+    if finished:
+        _show(finished[0], asked.out)
+    if stopped:
+        print(stopped if finished else stopped.partition(":")[0], file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _show(told: Told, out: Path | None) -> None:
     console = Console()
     if not console.is_terminal:  # a file or a pipe takes lines of any length
         console = Console(width=140)
-    command = " ".join(["experiments.tour", *sys.argv[1:]])
-    with tempfile.TemporaryDirectory() as folder:
-        told = tour(
-            asked.only or tuple(SETTINGS),
-            Path(folder),
-            rounds=asked.rounds,
-            say=partial(print, file=sys.stderr),
-            keep=lambda told: asked.out and save(told, asked.out, command=command),
-        )
     for table in printed(told):
         console.print(table)
     for name, reason in NEEDS_A_FILE.items():
         console.print(f"left out: {name}, which {reason}", highlight=False)
-    if asked.out is not None:
-        for path in save(told, asked.out, command=command):
-            console.print(str(path), highlight=False)
+    if out is not None:
+        console.print(f"written to {out}", highlight=False)
 
 
 def tour(
@@ -84,18 +121,20 @@ def tour(
     parts, checks, manifest = [], [], {}
     for name in names:
         begun, setting = time.perf_counter(), SETTINGS[name]
+        say(f"{name} ({len(checks) + 1} of {len(names)}) ...")
         out = folder / name.replace(", ", "-")
         plain = Repetition.begin(
             Experiment.read(experiment_of(name, seeds=seeds, rounds=rounds)), out
         )
         seconds: list[dict[str, float]] = []
         theirs: list[float] = []
-        sizes = []
-        for _, experiment, finished in plain.left():
+        sizes, enough = [], set()
+        for seed, experiment, finished in plain.left():
             seconds.append(_timed(experiment, finished))
             data = experiment.built.data
             theirs.append(scikit_learn(data, metric=setting.metric))
             sizes.append(data.sizes("train").numpy())
+            enough |= {(seed, name) for name in comparable(data, metric=setting.metric)}
         runs = plain.finish()
         delta = suitable_delta(max(int(size.max()) for size in sizes))
         private = Repetition.begin(
@@ -110,13 +149,18 @@ def tour(
         for model, label in MODELS.items():
             taken = float(np.mean([second[model] for second in seconds]))
             parts.append(
-                {**about, "model": label, **measured(runs, model, setting.metric), "seconds": taken}
+                {
+                    **about,
+                    "model": label,
+                    **measured(runs, model, setting.metric, enough),
+                    "seconds": taken,
+                }
             )
         parts.append(
             {
                 **about,
                 "model": "federated, epsilon 3",
-                **measured(strict, "global", setting.metric),
+                **measured(strict, "global", setting.metric, enough),
                 "epsilon": float(strict.clients.epsilon.max()),
                 "delta": delta,
                 "seconds": float(np.mean([second["global"] for second in spent])),
@@ -163,45 +207,60 @@ def scikit_learn(data: FederatedData, *, metric: str) -> float:
     return float(model.score(features[test], label[test]))
 
 
-def measured(runs: SeedRuns, model: str, metric: str) -> dict[str, float]:
-    """A model's mean over the seeds with its 95 % t-interval, and the mean of each seed's worst."""
+def comparable(data: FederatedData, *, metric: str) -> list[str]:
+    """The clients with `LEAST` test records, of each class where they are compared by AUC."""
+    names = []
+    for number, name in enumerate(data.clients):
+        labels = data.y[data.rows(number, "test")]
+        classes = torch.bincount(labels, minlength=len(data.classes))
+        if int(classes.min() if metric == "roc_auc" else classes.sum()) >= LEAST:
+            names.append(name)
+    return names
+
+
+def measured(
+    runs: SeedRuns, model: str, metric: str, enough: set[tuple[int, str]]
+) -> dict[str, float]:
+    """A model's mean over the seeds with its 95 % t-interval, and the mean of each seed's worst.
+
+    `enough` are the clients, by seed and name, of which one can be the worst.
+    """
     values = runs.last_values
     values = values[(values.model == model) & (values.split == "test")]
     whole = values[(values.scope == "global") & (values.metric == metric)]
     interval = t_interval(whole.value.to_numpy())
-    client = values[values.scope == "client"]
+    client = values[(values.scope == "client") & (values.metric == metric)]
+    client = client[[pair in enough for pair in zip(client.seed, client.key)]]
     # A group's AUC is not measured: groups are compared by accuracy.
     group = values[(values.scope == "group") & values.key.str.match(r"^[^,]+=[^,]+$")]
     return {
         "value": interval.value,
         "half": interval.high - interval.value,
-        "worst_client": worst(client, metric),
-        "worst_group": worst(group, "accuracy"),
+        "worst_client": float(client.groupby("seed").value.min().mean()),
+        "worst_group": worst_group(group),
     }
 
 
-def worst(values: pd.DataFrame, metric: str) -> float:
-    """The mean over seeds of the smallest value among keys with `LEAST` test records; NaN without any."""
+def worst_group(values: pd.DataFrame) -> float:
+    """The mean over seeds of the least accuracy in a group of `LEAST` test records; NaN without any."""
     wide = values.pivot_table(index=["seed", "key"], columns="metric", values="value")
-    if metric not in wide:
+    if "accuracy" not in wide:
         return float("nan")
-    kept = wide[wide.num_records >= LEAST][metric].dropna()
+    kept = wide[wide.num_records >= LEAST].accuracy.dropna()
     return float(kept.groupby("seed").min().mean())
 
 
 def _timed(experiment: Experiment, rounds: Iterator) -> dict[str, float]:
-    """Run to the end; seconds of the rounds, and of the references, the last with tables and report."""
+    """Run to the end; the seconds of the rounds, and of each reference."""
     marks: list[float] = []
 
     def say(line: str) -> None:
-        if line.startswith("reference:"):
+        if line.startswith(("reference:", "writing")):
             marks.append(time.perf_counter())
 
     experiment.say = say
     federated = sum(finished.seconds for finished in rounds)
-    marks.append(time.perf_counter())
-    pooled_and_local = np.diff(marks)
-    return {"global": federated, **dict(zip(("pooled", "local"), pooled_and_local))}
+    return {"global": federated, **dict(zip(("pooled", "local"), np.diff(marks)))}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -113,26 +114,31 @@ def _about(told: Told, command: str) -> list[str]:
     tiny = told.checks[told.checks["median"] < SMALL]
     lines = [
         f"{datetime.now():%Y-%m-%d}, `python -m {command}`, engine inline, on {where['processor']}, "
-        f"{where['cores']} cores, {where['memory_gib']} GiB; {versions}.",
+        f"{where['cores']} cores, {where['memory_gib']} GiB; {versions}. Load "
+        f"{os.getloadavg()[1]:.1f} at the end: above the number of cores the seconds are too many.",
         f"Seeds {', '.join(map(str, told.seeds))}; ± is half of the 95 % t-interval over them: of "
         "so few it is wide, and it says what another seed could give, not other people's records.",
         "Worst client: the measure at the client where it is smallest, among those with 10 test "
-        "records or more. Worst group: accuracy in the sensitive group where it is smallest. Each is "
-        "the smallest of a seed, averaged over seeds; a dash where nothing can be compared.",
-        "Local: each client's own model at its own test records. Its AUC pools the scores of models "
-        "that do not share a scale.",
+        "records or more, of each class where it is AUC. Worst group: accuracy in the sensitive group "
+        "where it is smallest. Each is the smallest of a seed, averaged over seeds; a dash where nothing "
+        "can be compared. Where clients differ in how often a class occurs, the worst client is one with "
+        "little of the class that most records have.",
+        "Local: each client's own model at its own test records. Where clients differ in how often a "
+        "class occurs, each knows its own share, and they can do better than the pooled model, which "
+        "does not see whose a record is. Its AUC pools the scores of all of them.",
         "Epsilon: the largest that a client spends in one run, by PRV, at a delta of which a tenth of a "
         "record is expected at the largest client. The seeds' runs together cost more, and these "
-        "settings were chosen by looking at results, which no epsilon counts.",
-        "Seconds: of one seed; federated the rounds, local with the writing of tables and report.",
+        "settings were chosen by looking at the records, which no epsilon counts.",
+        "Seconds: of one seed, training and evaluation; local is all clients, one after the other.",
         "scikit-learn: LogisticRegression with its defaults on the same records, split and encoding; "
-        "of texts, counts of hashed words, where the pooled model is a bag of embeddings.",
+        "of texts, counts of hashed words, where the pooled model is a bag of embeddings. Its 131,000 "
+        "parameters all get noise, of which little is left to see at epsilon 3.",
     ]
     if len(tiny):
         lines.append(
             f"The median client has fewer than {SMALL} training records in {', '.join(tiny.data)}: noise "
-            "is drawn by each client for itself, and drowns what so few can tell. Their row with epsilon "
-            "3 shows that, not what more records would give."
+            "is drawn by each client for itself, and drowns what so few can tell. What their row with "
+            "epsilon 3 shows, the larger clients have found."
         )
     fitted = [n for n in told.checks.data if SETTINGS[n].data.get("encode") == "pooled"]
     if fitted:

@@ -251,6 +251,7 @@ class Experiment:
             manifest["seconds"] = round(before + time.perf_counter() - begun, 3)
             manifest["finished"] = complete and not failed
             if last or folder.latest_state() is not None:  # else there is nothing to tell yet
+                self.say("writing tables and report")
                 finish(
                     folder, manifest=manifest, built=built, spending=spending, config=self.config
                 )

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 
 import fedmodel
 from experiments import tour as module
-from experiments.tour import main, scikit_learn, tour, worst
+from experiments.tour import comparable, main, scikit_learn, tour, worst_group
 from experiments.tour_results import checked, save, shown
 from experiments.tour_settings import (
     NEEDS_A_FILE,
@@ -69,7 +69,7 @@ def test_the_table_is_what_the_runs_found(told):
     assert (found.table.seconds > 0).all()
 
 
-def test_the_worst_are_the_worst_of_those_with_enough_records(told):
+def test_the_worst_group_is_the_worst_of_those_with_enough_records():
     values = pd.DataFrame(
         [
             (seed, key, metric, value)
@@ -84,13 +84,30 @@ def test_the_worst_are_the_worst_of_those_with_enough_records(told):
         ],
         columns=["seed", "key", "metric", "value"],
     )
-    assert worst(values, "accuracy") == pytest.approx((0.5 + 0.6) / 2)
+    assert worst_group(values) == pytest.approx((0.5 + 0.6) / 2)
+
+
+def test_the_worst_client_is_the_worst_of_those_with_enough_records(told):
     folder, found = told
     row = found.table[(found.table.data == "heart_disease") & (found.table.model == "federated")]
     runs = fedmodel.load(folder / "heart_disease")
     assert row.worst_client.item() == pytest.approx(
         runs.clients.groupby("seed").accuracy.min().mean()
     )
+
+
+def test_clients_are_compared_by_auc_where_each_class_has_enough_records():
+    experiment = Experiment.read({**experiment_of("lending_club", rounds=1), "seeds": [1, 2]})
+    data = experiment.changed({"seeds": None, "seed": 1}).built.data
+    positive = {
+        name: int(data.y[data.rows(k, "test")].sum()) for k, name in enumerate(data.clients)
+    }
+    expected = [name for name in data.clients if positive[name] >= 10]  # good loans abound
+    assert comparable(data, metric="roc_auc") == expected and 0 < len(expected) < 20
+    number = dict(zip(data.clients, data.sizes("test").tolist()))
+    assert set(comparable(data, metric="accuracy")) == {
+        n for n, size in number.items() if size >= 10
+    }
 
 
 def test_scikit_learn_sees_the_same_words():
@@ -143,12 +160,25 @@ def test_delta_leaves_a_tenth_of_a_record():
 
 
 def test_the_command_prints_both_tables(told, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "tour", lambda names, folder, **options: told[1])
+    monkeypatch.setattr(module, "tour", lambda names, folder, keep, **options: keep(told[1]))
     main(["--only", "heart_disease", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "federated, epsilon 3" in printed and "scikit-learn" in printed
     assert re.search(r"left out: reuters_r8", printed)
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_stopping_it_shows_what_was_finished(told, capsys, monkeypatch):
+    def stopped(names, folder, keep, **options):
+        keep(told[1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "tour", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "heart_disease" in said.out and "stopped" in said.err
 
 
 def test_an_unknown_set_is_a_mistake_of_the_command_line(capsys):
