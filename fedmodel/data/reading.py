@@ -66,7 +66,7 @@ def check_file(path: Path) -> None:
     """Refuse a table's file that is not there, or empty."""
     if not path.is_file():
         # By their stems, for endings are all alike; an experiment is not a table.
-        files = path.parent.glob("*.*") if path.parent.is_dir() else ()
+        files = path.parent.iterdir() if path.parent.is_dir() else ()
         tables = [file for file in files if file.suffix != ".toml"]
         beside = {f.stem: f.name for f in sorted(tables, key=lambda f: f.suffix == path.suffix)}
         near = [beside[stem] for stem in get_close_matches(path.stem, beside, n=1)]
