@@ -57,7 +57,7 @@ class Layers:
         return len(self._layers)
 
     @property
-    def form(self) -> tuple[np.ndarray, np.ndarray, int, int, int]:
+    def form(self) -> tuple[np.ndarray, np.ndarray | None, int, int, int]:
         """What `chain_loops` calls a chain's form."""
         rows, place, single, work = [], 0, 0, 0
         before = -1
@@ -87,7 +87,9 @@ class Layers:
                     before = row.pooled
             rows.append(row)
         shapes = np.array([layer.shape for layer in self._layers], np.int64)
-        return np.array(rows, np.int64), shapes, place, single, work
+        # All linear: what is for convolutions need not be compiled, which takes most of a minute.
+        held = shapes if shapes.any() else None
+        return np.array(rows, np.int64), held, place, single, work
 
     def _append(self, module: nn.Module) -> None:
         kind: Any = type(module)

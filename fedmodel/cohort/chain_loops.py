@@ -1,8 +1,9 @@
 """The passes of a chain of layers, and whole local trainings, compiled: client by client.
 
 A chain's `form` is a tuple: a `table`, a row a layer with the numbers that `Row` lists; `shapes`, a row
-a layer, zeros for a linear one (`image_loops.Shape`); how many numbers are kept of a record, and how
-many more of its gradients of convolutions; and how many are worked with at a time.
+a layer, zeros for a linear one (`image_loops.Shape`), or None where all are linear: what is for
+convolutions is then not compiled; how many numbers are kept of a record, and how many more of its
+gradients of convolutions; and how many are worked with at a time.
 """
 
 from __future__ import annotations
@@ -76,14 +77,16 @@ def _cross_entropy(z, y):
 
 
 @compiled(parts=_PARTS)
-def _pass(vector, x, y, rows, form, kept, work):
+def _pass(vector, x, y, rows, table, shapes, kept, work):
     """One client's forward and backward pass on these rows: fills `kept`, returns the summed loss."""
-    table, shapes = form[:2]
     number, last, loss = len(rows), len(table) - 1, vector[0] * 0
     a = _block(kept, table[0, 5], table[0, 0], number)
+    planes = 1
+    if shapes is not None:
+        planes = shapes[0, 0]
     for r in range(number):
-        if shapes[0, 0] > 1:
-            channels_last(x[rows[r]], shapes[0, 0], a[r])
+        if planes > 1:
+            channels_last(x[rows[r]], planes, a[r])
         else:
             for i in range(x.shape[1]):
                 a[r, i] = x[rows[r], i]
@@ -92,15 +95,18 @@ def _pass(vector, x, y, rows, form, kept, work):
         if layer < last:
             after, width = table[layer + 1, 5], table[layer + 1, 0]
         a = _block(kept, before, inputs, number)
-        if shapes[layer, 0]:
-            z = _block(kept, behind, outputs, number)
-            out = _block(kept, pooled, width, number)
-            image_loops.forward(vector, weight, bias, activation, shapes[layer], a, z, out, work)
-            if after != pooled:
-                flat = _block(kept, after, width, number)
-                for r in range(number):
-                    channels_first(out[r], shapes[layer, 9], flat[r])
-            continue
+        if shapes is not None:
+            if shapes[layer, 0]:
+                z = _block(kept, behind, outputs, number)
+                out = _block(kept, pooled, width, number)
+                image_loops.forward(
+                    vector, weight, bias, activation, shapes[layer], a, z, out, work
+                )
+                if after != pooled:
+                    flat = _block(kept, after, width, number)
+                    for r in range(number):
+                        channels_first(out[r], shapes[layer, 9], flat[r])
+                continue
         z = _block(kept, after if layer < last else behind, outputs, number)
         np.dot(a, _matrix(vector, weight, outputs, inputs).T, z)
         if bias >= 0:
@@ -115,40 +121,44 @@ def _pass(vector, x, y, rows, form, kept, work):
         inputs, outputs, weight, _, _, before, behind = table[layer, :7]
         g = _block(kept, behind, outputs, number)
         back = _block(kept, table[layer - 1, 8], inputs, number)
-        if shapes[layer, 0]:
-            image_loops.back(vector, weight, shapes[layer], g, back, work)
-        else:
+        linear = True
+        if shapes is not None:
+            if shapes[layer, 0]:
+                linear = False
+                image_loops.back(vector, weight, shapes[layer], g, back, work)
+        if linear:
             np.dot(g, _matrix(vector, weight, outputs, inputs), back)
         activation = table[layer - 1, 4]
-        if shapes[layer - 1, 0]:
-            if not shapes[layer, 0]:
-                for r in range(number):
-                    channels_last_in_place(back[r], shapes[layer - 1, 9], work)
-            out = _block(kept, table[layer - 1, 7], inputs, number)
-            z = _block(kept, table[layer - 1, 6], table[layer - 1, 1], number)
-            image_loops.unpool(activation, shapes[layer - 1], out, back, z)
-        else:
-            derive(back, _block(kept, before, inputs, number), activation)
+        if shapes is not None:
+            if shapes[layer - 1, 0]:
+                if linear:
+                    for r in range(number):
+                        channels_last_in_place(back[r], shapes[layer - 1, 9], work)
+                out = _block(kept, table[layer - 1, 7], inputs, number)
+                z = _block(kept, table[layer - 1, 6], table[layer - 1, 1], number)
+                image_loops.unpool(activation, shapes[layer - 1], out, back, z)
+                continue
+        derive(back, _block(kept, before, inputs, number), activation)
     return loss
 
 
 @compiled(reorder=True, parts=_PARTS)
-def _square(form, kept, singles, squared, work):
+def _square(table, shapes, kept, singles, squared, work):
     """Squared norms of one client's gradients, row by row: ``squared [R, 2, L]`` of biases, weights.
 
     That of a linear layer's weight is ``|g|^2 |a|^2`` (Goodfellow 2015). Convolutions' gradients are
     computed, and kept in `singles`.
     """
-    table, shapes = form[:2]
     number = len(squared)
     for layer in range(len(table)):
         a = _block(kept, table[layer, 5], table[layer, 0], number)
         g = _block(kept, table[layer, 6], table[layer, 1], number)
-        if shapes[layer, 0]:
-            shape = shapes[layer]
-            one = _block(singles, table[layer, 9], weights(shape), number)
-            image_loops.square(shape, a, g, one, squared[:, :, layer], work)
-            continue
+        if shapes is not None:
+            if shapes[layer, 0]:
+                shape = shapes[layer]
+                one = _block(singles, table[layer, 9], weights(shape), number)
+                image_loops.square(shape, a, g, one, squared[:, :, layer], work)
+                continue
         for r in range(number):
             of_a, of_g = kept[0] * 0, kept[0] * 0
             for i in range(a.shape[1]):
@@ -159,27 +169,27 @@ def _square(form, kept, singles, squared, work):
 
 
 @compiled(parts=_PARTS)
-def _add(form, kept, singles, factors, total, work):
+def _add(table, shapes, kept, singles, factors, total, work):
     """The sum of one client's gradients, each row times ``factors [R, L]``, to ``total [d]``.
 
     What is kept of the gradients is scaled in place. Of convolutions it takes `singles`, where there
     are some.
     """
-    table, shapes = form[:2]
     number = len(factors)
     total[:] = 0
     for layer in range(len(table) if number else 0):
         inputs, outputs, weight, bias, _, before, behind = table[layer, :7]
         a = _block(kept, before, inputs, number)
         g = _block(kept, behind, outputs, number)
-        if shapes[layer, 0]:
-            shape, own = shapes[layer], factors[:, layer]
-            if len(singles):
-                one = _block(singles, table[layer, 9], weights(shape), number)
-                image_loops.add_kept(weight, bias, shape, one, g, own, total, work)
-            else:
-                image_loops.add(weight, bias, shape, a, g, own, total, work)
-            continue
+        if shapes is not None:
+            if shapes[layer, 0]:
+                shape, own = shapes[layer], factors[:, layer]
+                if len(singles):
+                    one = _block(singles, table[layer, 9], weights(shape), number)
+                    image_loops.add_kept(weight, bias, shape, one, g, own, total, work)
+                else:
+                    image_loops.add(weight, bias, shape, a, g, own, total, work)
+                continue
         for r in range(number):
             for o in range(outputs):
                 g[r, o] *= factors[r, layer]
@@ -196,32 +206,37 @@ def _add(form, kept, singles, factors, total, work):
 @compiled(parts=_PARTS)
 def run(local, x, y, rows, starts, form, kept, loss):
     """Forward and backward passes: fills `kept`, and each client's summed loss, ``loss [K]``."""
-    width, work = form[2], np.empty(form[4], local.dtype)
+    table, shapes, width, _, worked = form
+    work = np.empty(worked, local.dtype)
     for k in range(len(local)):
         first, last = starts[k], starts[k + 1]
         mine = kept[first * width : last * width]
-        loss[k] = _pass(local[k], x, y, rows[first:last], form, mine, work) if first < last else 0
+        loss[k] = 0
+        if first < last:
+            loss[k] = _pass(local[k], x, y, rows[first:last], table, shapes, mine, work)
 
 
 @compiled(parts=_PARTS)
 def square(starts, form, kept, singles, squared):
     """Each record's squared gradient norms by layer, ``squared [R, 2, L]``: biases', then weights'."""
-    width, more, work = form[2], form[3], np.empty(form[4], kept.dtype)
+    table, shapes, width, more, worked = form
+    work = np.empty(worked, kept.dtype)
     for k in range(len(starts) - 1):
         first, last = starts[k], starts[k + 1]
         if first < last:
             mine, own = kept[first * width : last * width], singles[first * more : last * more]
-            _square(form, mine, own, squared[first:last], work)
+            _square(table, shapes, mine, own, squared[first:last], work)
 
 
 @compiled(parts=_PARTS)
 def add(starts, form, kept, singles, factors, total):
     """Each client's sum of gradients, each record's times ``factors [R, L]``, to ``total [K, d]``."""
-    width, more, work = form[2], form[3], np.empty(form[4], kept.dtype)
+    table, shapes, width, more, worked = form
+    work = np.empty(worked, kept.dtype)
     for k in range(len(total)):
         first, last = starts[k], starts[k + 1]
         mine, own = kept[first * width : last * width], singles[first * more : last * more]
-        _add(form, mine, own, factors[first:last], total[k], work)
+        _add(table, shapes, mine, own, factors[first:last], total[k], work)
 
 
 @compiled(parts=_PARTS)
@@ -254,7 +269,7 @@ def train(
     rate, momentum, weight decay and proximal. Client k takes ``num_steps[k]`` steps. The losses that
     were met are added to ``loss [K]``, their number to ``met [K]``.
     """
-    table, _, width, more, worked = form
+    table, shapes, width, more, worked = form
     most, clipped = records.shape[2], clip < np.inf
     rows, kept = np.empty(most, np.int64), np.empty(most * width, local.dtype)
     singles = np.empty(most * more if clipped else 0, local.dtype)
@@ -273,12 +288,12 @@ def train(
                     number += 1
             mine = kept[: number * width]
             if number:
-                loss[k] += _pass(own, x, y, rows[:number], form, mine, work)
+                loss[k] += _pass(own, x, y, rows[:number], table, shapes, mine, work)
             met[k] += number
             if clipped:
                 apart = singles[: number * more]
                 if number:
-                    _square(form, mine, apart, squared[:number], work)
+                    _square(table, shapes, mine, apart, squared[:number], work)
                 for r in range(number):
                     norm = one * 0
                     for layer in range(len(table)):
@@ -286,7 +301,7 @@ def train(
                     factor = min(one, clip / np.sqrt(norm)) if norm > 0 else one
                     for layer in range(len(table)):
                         factors[r, layer] = factor
-                _add(form, mine, apart, factors[:number], total, work)
+                _add(table, shapes, mine, apart, factors[:number], total, work)
                 share, scale = one / divisor[k], noise_scale[k]
                 if scale > 0:
                     drawn = noise[step, k]
@@ -297,7 +312,7 @@ def train(
                         total[i] *= share
             else:
                 factors[:number] = one / max(number, 1)
-                _add(form, mine, singles, factors[:number], total, work)
+                _add(table, shapes, mine, singles, factors[:number], total, work)
             if proximal > 0 or decay > 0:
                 for i in range(len(total)):
                     total[i] += proximal * (own[i] - start[i]) + decay * own[i]
