@@ -65,18 +65,20 @@ def add_references(
         return
     state = folder.latest_state()
     number = state.number if state is not None else config.rounds  # fewer where it stopped
-    passes = number * share_asked(built.strategy) * _passes(built)
+    asked: dict[str, Any] = {
+        "passes": _passes(built),
+        "num_rounds": number,
+        "share": share_asked(built.strategy),
+    }
     splits: tuple[Split, ...] = built.splits
     parts = []
     if "pooled" in names:
         say("reference: one model on everybody's records")
-        counts = references.pooled(
-            built.workload, built.clean, passes=passes, num_rounds=number, splits=splits
-        )
+        counts = references.pooled(built.workload, built.clean, **asked, splits=splits)
         parts.append(metrics_of(counts, number=number, model="pooled"))
     if {"local", "cross_site"} & set(names):
         say("reference: each client alone")
-        vectors = references.alone(built.workload, built.clean, passes=passes, num_rounds=number)
+        vectors = references.alone(built.workload, built.clean, **asked)
     if "local" in names:
         counts = references.local(built.workload, built.clean, vectors, splits=splits)
         parts.append(metrics_of(counts, number=number, model="local"))

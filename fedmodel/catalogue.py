@@ -194,7 +194,7 @@ class Catalogue:
             raise FedmodelError(
                 f"{name} takes nothing that a component of kind {self.kind} works on",
                 where=where("name"),
-                fix=given,
+                fix=f"{given} It has to take {' or '.join(f'`{own}`' for own in sorted(self.data))}.",
             )
         return {
             key: self._option(name, key, value, hints.get(key, Any), base=base, where=where)

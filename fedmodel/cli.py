@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -22,7 +24,7 @@ from fedmodel.commands import (
     schema,
     starting,
 )
-from fedmodel.errors import FedmodelError, RunFailed
+from fedmodel.errors import FedmodelError, RunFailed, user_place
 from fedmodel.terminal import err, tell, told
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -66,10 +68,13 @@ def main() -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as nothing:
         err.print(nothing.format_message(), markup=False, soft_wrap=True)
         sys.exit(2)
-    except SystemExit:  # click raises its own kinds: somebody's code ended the process
+    except SystemExit as ended:
+        if not _within_a_command(ended):
+            raise  # so click and typer end when they have answered the shell: completion
         tell(
             RunFailed(
                 "your code ended the program before the command was done",
+                where=user_place(ended),
                 fix="Raise an error in place of `sys.exit` or `exit`.",
             )
         )
@@ -88,6 +93,11 @@ def main() -> NoReturn:
         err.print("stopped at once", style="yellow")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _within_a_command(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).parent == Path(running.__file__).parent for frame in frames)
 
 
 if __name__ == "__main__":

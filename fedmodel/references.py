@@ -31,13 +31,14 @@ def pooled(
     *,
     passes: float,
     num_rounds: int,
+    share: float,
     splits: tuple[Split, ...],
 ) -> dict[Split, Counts]:
-    """One model on everybody's training records, `passes` times over, without privacy or attackers.
+    """One model on everybody's training records, without privacy or attackers; see `alone`.
 
     Counted at each client's own records, so that groups and clients compare.
     """
-    vector = alone(work, clean.pooled(), passes=passes, num_rounds=num_rounds)[0]
+    vector = alone(work, clean.pooled(), passes=passes, num_rounds=num_rounds, share=share)[0]
     everybody = np.arange(clean.num_clients)
     return {
         split: counts_of(
@@ -131,30 +132,39 @@ def cross_site(
 
 
 def alone(
-    work: Workload, data: FederatedData, *, passes: float, num_rounds: int
+    work: Workload, data: FederatedData, *, passes: float, num_rounds: int, share: float = 1.0
 ) -> Float[Tensor, "K d"]:
     """Models of K clients that train by themselves, with the behaviour's own settings.
 
-    In one go; with a schedule in as many parts as `num_rounds`, each at its round's learning rate. What
-    an optimiser remembers then lasts for a part, as it does for a round of the federation.
+    As much as in a federation of `num_rounds` that asks a `share` of the clients, each for so many
+    `passes` through its records. In one go; with a schedule round by round, each at its learning rate:
+    what an optimiser remembers then lasts for a round, as it does in the federation.
     """
-    scheduled = isinstance(work.behaviour, Scheduled)
-    size, parts = work.training.batch_size, num_rounds if scheduled else 1
-    number = steps_per_round(data.sizes("train"), size, epochs=passes / parts)
-    training = LocalTraining(batch_size=size, num_steps=np.asarray(number))
+    size, everybody = work.training.batch_size, np.arange(data.num_clients)
+    sizes, scheduled = data.sizes("train"), isinstance(work.behaviour, Scheduled)
+    if scheduled:
+        each = steps_per_round(sizes, size, epochs=passes)
+        number = np.ceil(num_rounds * share * each - 1e-9).astype(np.int64)
+    else:
+        number = steps_per_round(sizes, size, epochs=num_rounds * share * passes)
     data = on_device(data, work.device)
     start = work.model.initial.to(work.device)
 
-    def train(clients: np.ndarray, round: int, start: Float[Tensor, " d"]) -> Float[Tensor, "M d"]:
+    def train(
+        clients: np.ndarray, round: int, steps: np.ndarray, start: Float[Tensor, " d"]
+    ) -> Float[Tensor, "M d"]:
+        training = LocalTraining(batch_size=size, num_steps=steps)
         cohort = Cohort(clients, data, work.model, training, work.seed, round, {}, work.device)
         trained = train_cohort(work.behaviour, cohort, start)
         trained.delta[list(trained.failures)] = torch.nan
         return start + trained.delta
 
     if not scheduled:
-        return train(np.arange(data.num_clients), 0, start)
+        return train(everybody, 0, number, start)
     models = start.repeat(data.num_clients, 1)
-    for client, model in enumerate(models):  # each from where it stands, so one by one
-        for round in range(1, parts + 1):
-            model[:] = train(np.array([client]), round, model)[0]
+    for round in range(1, num_rounds + 1):
+        # Whole steps that add up: rounded in each round, a client of few records would train far more.
+        steps = number * round // num_rounds - number * (round - 1) // num_rounds
+        for client in np.flatnonzero(steps):  # each from where it stands, so one by one
+            models[client] = train(np.array([client]), round, steps, models[client])[0]
     return models

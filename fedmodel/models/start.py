@@ -48,7 +48,8 @@ def read_parameters(path: Path, *, where: str = WHERE) -> dict[str, Tensor]:
             f"{path.name} cannot be read as a model: it is damaged, of another kind, or holds objects "
             "beside tensors",
             where=where,
-            fix="Write it with safetensors, or torch.save(module.state_dict(), path).",
+            fix="Write it anew with safetensors or torch.save(module.state_dict(), path), or run the experiment "
+            "that wrote it again.",
         ) from None
     if not isinstance(held, Mapping) or not all(isinstance(v, Tensor) for v in held.values()):
         raise FedmodelError(
@@ -61,7 +62,7 @@ def read_parameters(path: Path, *, where: str = WHERE) -> dict[str, Tensor]:
         raise FedmodelError(
             f"{endless[0]} in {path.name} holds NaN or infinity",
             where=where,
-            fix="It is of a run that diverged: start from another one.",
+            fix="It is of a run that diverged: take another one.",
         )
     return dict(held)
 
@@ -77,21 +78,21 @@ def put_in(module: nn.Module, parameters: Mapping[str, Tensor], *, where: str = 
     strange = [name for name in parameters if name not in own]
     if lacking:
         raise FedmodelError(
-            f"the start model has no {_some(lacking)}, which this model needs",
+            f"the saved model has no {_some(lacking)}, which this model needs",
             where=where,
             fix=nearest(lacking[0], strange or parameters, what="it has")
             + " Use the model that was saved, or rename its parameters.",
         )
     if strange:
         raise FedmodelError(
-            f"the start model holds {_some(strange)}, which this model does not have",
+            f"the saved model holds {_some(strange)}, which this model does not have",
             where=where,
             fix=f"Use the model that was saved. This one has: {', '.join(own)}.",
         )
     for name, value in own.items():
         if value.shape != parameters[name].shape:
             raise FedmodelError(
-                f"{name} is {_shape(parameters[name])} in the start model, and {_shape(value)} here",
+                f"{name} is {_shape(parameters[name])} in the saved model, and {_shape(value)} here",
                 where=where,
                 fix="Sizes follow from the options of the model, the encoded features and the classes "
                 "of the data: use those that it was trained with. `[data] encoder` takes the encoder.json "

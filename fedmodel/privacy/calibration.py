@@ -99,13 +99,14 @@ def noise_for_clients(
     check_delta(delta)
     check_accountant(accountant)
     quick, grid, exact = False, GRID, settings
+    others = tuple(map(tuple, released))  # to be remembered by `calibrate`
     own = len({target for target, _, _ in settings}) > 1
     while len(set(settings)) > (MOST_SETTINGS if quick else EXACT_SETTINGS):
         settings = [on_grid(*setting, grid=grid, own=own) for setting in exact]
         quick, grid = True, grid**2
     noise = {
         (target, rate, count): calibrate(
-            target, rate, count, float(delta), accountant, quick, tuple(released)
+            target, rate, count, float(delta), accountant, quick, others
         )
         for target, rate, count in sorted(set(settings))
     }
@@ -175,7 +176,9 @@ def _out_of_reach(
     if released:
         others = epsilon_of_history(released, delta=delta, accountant=accountant).epsilon
         problem += f", beside what is released otherwise, which alone costs {others:.3g}"
-    if accountant == "prv" and not (released and others > epsilon):
+    if released and others > epsilon:
+        fix = "Choose a larger epsilon or delta, or more noise for what is released otherwise."
+    elif accountant == "prv":
         fix = (
             f"Its figures include an error bound of {EPSILON_ERROR}: choose a larger epsilon, "
             'or accountant = "rdp".'

@@ -40,8 +40,9 @@ def test_the_shell_is_answered_lightly(shell, typed, offered, not_offered, folde
     done = subprocess.run(
         [sys.executable, "-c", ASK], env=environment, capture_output=True, text=True
     )
+    assert (done.returncode, done.stderr) == (0, "")
     *answer, heavy = done.stdout.splitlines()
-    assert heavy == "[]", done.stderr
+    assert heavy == "[]"
     for name in offered:
         assert name in "\n".join(answer)
     for name in not_offered:

@@ -211,7 +211,7 @@ REFUSED = {
     "a partitioner that raises": ("partition", "p.py:partition", "no attribute 'nothing'", place("records.nothing")),
     "a client without records": ("partition", "p.py:lonely", "leaves 1 of 2 clients without a record", "e.toml:8"),
     "no partition": ("partition", "p.py:counts_nothing", "the partitioner returned list", "e.toml:9"),
-    "a function of nothing": ("aggregator", "p.py:nothing", "takes nothing that a component", "`delta` and `weights`"),
+    "a function of nothing": ("aggregator", "p.py:nothing", "takes nothing that a component", "It has to take `delta`"),
     "a function for a client": ("client", "p.py:a_client", "has no method `train`", "e.toml:15"),
     "a client that cannot be made": ("client", "p.py:NotAChoice", "TypeError: cannot be made", place("cannot be made")),
     "a client that cannot train": ("client", "p.py:idle", "has no method `train`", "e.toml:15"),

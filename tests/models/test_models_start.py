@@ -120,7 +120,7 @@ def test_a_start_model_of_other_data_is_refused_at_its_line(tmp_path):
         '[model]\nname = "mlp"\nhidden = [4]\ninit = "first"\n[client]\nname = "sgd"\n'
         "learning_rate = 0.1\n"
     )
-    with pytest.raises(FedmodelError, match=r"weight is 4 x .* in the start model") as error:
+    with pytest.raises(FedmodelError, match=r"weight is 4 x .* in the saved model") as error:
         Experiment.read(tmp_path / "e.toml").built  # noqa: B018
     assert "e.toml:10" in (error.value.where or "")
     assert first.path.exists()

@@ -176,6 +176,17 @@ def test_what_was_released_beyond_the_budget_is_named():
     with pytest.raises(FedmodelError, match=r"which alone costs 4\.39") as error:
         noise_for(epsilon=3.0, sample_rate=0.1, steps=10, delta=1e-5, released=[(1.0, 1.0, 1)])
     assert "error bound" not in error.value.fix
+    assert "more noise for what is released" in error.value.fix
+
+
+def test_what_was_released_may_be_lists():
+    setting = {"epsilon": 3.0, "delta": 1e-5, "accountant": "rdp"}
+    beside = [(20.0, 1.0, 1)]
+    one = noise_for(sample_rate=0.1, steps=10, released=beside, **setting)
+    several = unwrap(noise_for_clients)(
+        sample_rates=[0.1], steps=[10], released=[list(entry) for entry in beside], **setting
+    )
+    assert several == [one]
 
 
 @pytest.mark.parametrize(

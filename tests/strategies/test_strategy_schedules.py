@@ -138,7 +138,7 @@ def test_clients_alone_go_by_the_schedule():
     """By hand: each client's rounds one after the other, at the rates of the rounds."""
     changes = {"client.schedule": {"name": "step", "every": 1}}
     built = Experiment.read(PLAIN, changes).built
-    found = references.alone(built.workload, built.clean, passes=3.0, num_rounds=3)
+    found = references.alone(built.workload, built.clean, passes=1.0, num_rounds=3)
     for client in range(4):
         vector = built.model.initial
         for number in (1, 2, 3):
@@ -148,6 +148,26 @@ def test_clients_alone_go_by_the_schedule():
             plain = sgd(learning_rate=0.2 * 0.5 ** (number - 1), batch_size=64)
             vector = vector + plain.train(cohort, vector)[0]
         torch.testing.assert_close(found[client], vector, rtol=1e-4, atol=1e-5)
+
+
+def test_who_is_asked_in_a_quarter_of_the_rounds_trains_alone_no_more_than_that():
+    """All records are one batch: of eight rounds two, each a step at its own rate."""
+    changes = {"rounds": 8, "client.batch_size": 1000, "client.schedule": "linear"}
+    built = Experiment.read(
+        PLAIN, {**changes, "strategy": {"name": "compose", "sample": 0.25}}
+    ).built
+    found = references.alone(
+        built.workload, built.clean, passes=1.0, num_rounds=8, share=built.strategy.sample
+    )
+    vectors = built.model.initial.repeat(4, 1)
+    for number in (4, 8):
+        for client, vector in enumerate(vectors):
+            cohort = fedmodel.cohort.Cohort(
+                np.array([client]), built.data, built.model, built.workload.training, 0, number
+            )
+            plain = sgd(learning_rate=0.2 * (1 - (number - 1) / 8), batch_size=1000)
+            vector += plain.train(cohort, vector.clone())[0]
+    torch.testing.assert_close(found, vectors, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_that_settles_is_scikit_learn_s():
@@ -161,7 +181,7 @@ def test_a_model_that_settles_is_scikit_learn_s():
     for schedule in ("constant", "linear"):
         changes = {"client": {**client, "schedule": schedule}, "rounds": 100}
         work = Experiment.read(PLAIN, changes).built.workload
-        vector = references.alone(work, pooled, passes=100.0, num_rounds=100)[0]
+        vector = references.alone(work, pooled, passes=1.0, num_rounds=100)[0]
         logits = work.model.predict(vector, pooled.x[rows])
         gaps.append(log_loss(y, logits.double().softmax(1)) - log_loss(y, best.predict_proba(x)))
     assert gaps[1] < 0.004 < 0.01 < gaps[0]
