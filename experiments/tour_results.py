@@ -89,6 +89,7 @@ def save(told: Told, folder: Path, *, command: str) -> list[Path]:
     text = "\n".join(
         [
             "# Every data set\n",
+            "All measures in percent; [how to read it](#how-to-read-it) stands below the tables.\n",
             _markdown(shown(told.table)),
             "## Pooled, against scikit-learn\n",
             _markdown(checked(told.checks)),
@@ -126,9 +127,9 @@ def _about(told: Told, command: str) -> list[str]:
         "Local: each client's own model at its own test records. Where clients differ in how often a "
         "class occurs, each knows its own share, and they can do better than the pooled model, which "
         "does not see whose a record is. Its AUC pools the scores of all of them.",
-        "Epsilon: the largest that a client spends in one run, by PRV, at a delta of which a tenth of a "
-        "record is expected at the largest client. The seeds' runs together cost more, and these "
-        "settings were chosen by looking at the records, which no epsilon counts.",
+        "Epsilon: the largest that a client spends in one run, by PRV. Delta: the largest power of ten that "
+        "is at most 0.1 / n, with n the training records of the largest client. The seeds' runs together "
+        "cost more, and these settings were chosen by looking at the records, which no epsilon counts.",
         "Seconds: of one seed, training and evaluation; local is all clients, one after the other.",
         "scikit-learn: LogisticRegression with its defaults on the same records, split and encoding; "
         "of texts, counts of hashed words, where the pooled model is a bag of embeddings. Its 131,000 "
