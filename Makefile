@@ -11,7 +11,7 @@ quickstart: .venv/installed
 	$(BIN)/fedmodel run experiments/quickstart.toml
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 20
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations 20
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

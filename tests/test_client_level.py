@@ -19,7 +19,6 @@ from fedmodel.rounds import Federation, _drop_out
 from fedmodel.strategies.compose import compose
 
 # All runs are made once, by one worker.
-pytestmark = pytest.mark.xdist_group("client-level")
 
 CENTRAL = {
     "seed": 4,

@@ -39,6 +39,7 @@ def test_nothing_is_written_over(call, tmp_path, content):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(call):
     assert call("init", ".")[0] == 0
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

@@ -35,7 +35,6 @@ def metrics(config, tmp_path, name):
     return run.metrics.sort_values(["round", "scope", "key", "metric"]).reset_index(drop=True), run
 
 
-@pytest.mark.xdist_group("grids")
 @pytest.mark.parametrize(
     "changes",
     [

@@ -13,7 +13,6 @@ import fedmodel
 from fedmodel.experiment import Experiment
 
 # One Ray and one set of inline runs serve all tests of this file, so they share a worker.
-pytestmark = pytest.mark.xdist_group("grids")
 
 STRATEGIES = {
     "fedavg": {"name": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.6},
@@ -86,10 +85,10 @@ def test_something_is_learned_and_clients_really_differ(name, inline):
 @pytest.mark.parametrize(
     ("name", "workers"),
     [
-        ("fedadam", 2),
-        ("trimmed_mean", 1),
+        ("trimmed_mean", 2),
+        pytest.param("trimmed_mean", 1, marks=pytest.mark.slow),
+        pytest.param("fedadam", 2, marks=pytest.mark.slow),
         pytest.param("fedavg", 2, marks=pytest.mark.slow),
-        pytest.param("trimmed_mean", 2, marks=pytest.mark.slow),
     ],
 )
 def test_ray_equals_inline(name, workers, inline, ray, tmp_path):
@@ -122,7 +121,7 @@ for round in experiment.rounds(sys.argv[2]):
     [
         ("trimmed_mean", "inline"),
         ("fedadam", "inline"),
-        ("fedavg", "inline"),
+        pytest.param("fedavg", "inline", marks=pytest.mark.slow),
         pytest.param("fedadam", "ray", marks=pytest.mark.slow),
         pytest.param("trimmed_mean", "flower", marks=pytest.mark.slow),
     ],

@@ -26,9 +26,6 @@ from fedmodel.experiment import Experiment
 LINEAR = [name for name, setting in SETTINGS.items() if setting.same_family]
 
 
-pytestmark = pytest.mark.xdist_group("tour")  # its runs are made once
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tour")
