@@ -94,41 +94,8 @@ def test_list_shows_names_options_and_what_they_are(config, monkeypatch, capsys)
     assert "heart_disease" in said
 
 
-@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
-def test_ctrl_c_ends_the_round_and_the_run_goes_on_later(engine, config, monkeypatch, capsys):
-    config.write_text(CONFIG.format(rounds=500))
-    command = [sys.executable, "-m", "fedmodel.cli", "run", "hearts.toml", "--out", "here"]
-    process = subprocess.Popen(
-        [*command, "--engine", engine],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "round 2/" in line:
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-            break
-    deadline = time.monotonic() + 60
-    said += process.stdout.read()
-    assert process.wait(timeout=deadline - time.monotonic()) == 1
-    assert "ending after this round" in said
-    assert "fedmodel resume here" in said
-    assert "Traceback" not in said
-    run = load("here")
-    assert not run.manifest["finished"]
-    assert 2 <= run.metrics["round"].max() < 500
-    assert run.report.is_file()
-    assert len(run.epsilon) == 4 * run.metrics["round"].max()
-
-
-@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
-def test_ctrl_c_in_a_run_with_seeds_keeps_what_is_finished(engine, config):
-    plain = CONFIG.split("[privacy]")[0].replace("dp_sgd", "sgd").format(rounds=40)
-    config.write_text("seeds = [1, 2]\n" + plain)
+def interrupted(engine, config, *, when):
+    """What a run in `here` says that gets Ctrl-C at the first line `when` picks, given all said so far."""
     command = [sys.executable, "-m", "fedmodel.cli", "run", "hearts.toml", "--out", "here"]
     process = subprocess.Popen(
         [*command, "--engine", engine],
@@ -141,12 +108,36 @@ def test_ctrl_c_in_a_run_with_seeds_keeps_what_is_finished(engine, config):
     said = ""
     for line in process.stdout:
         said += line
-        if "seed 2" in said and "round 2/" in line:
-            os.killpg(process.pid, signal.SIGINT)
+        if when(said, line):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
             break
+    deadline = time.monotonic() + 60
     said += process.stdout.read()
-    assert process.wait(timeout=60) == 1
-    assert "ending after this round" in said and "Traceback" not in said
+    assert process.wait(timeout=deadline - time.monotonic()) == 1
+    assert "ending after this round" in said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_ctrl_c_ends_the_round_and_the_run_goes_on_later(engine, config):
+    config.write_text(CONFIG.format(rounds=500))
+    said = interrupted(engine, config, when=lambda said, line: "round 2/" in line)
+    assert "fedmodel resume here" in said
+    run = load("here")
+    assert not run.manifest["finished"]
+    assert 2 <= run.metrics["round"].max() < 500
+    assert run.report.is_file()
+    assert len(run.epsilon) == 4 * run.metrics["round"].max()
+
+
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_ctrl_c_in_a_run_with_seeds_keeps_what_is_finished(engine, config):
+    plain = CONFIG.split("[privacy]")[0].replace("dp_sgd", "sgd").format(rounds=40)
+    config.write_text("seeds = [1, 2]\n" + plain)
+    said = interrupted(
+        engine, config, when=lambda said, line: "seed 2" in said and "round 2/" in line
+    )
     assert "1 of 2 seeds finished" in said
     assert "stopped early; go on with: fedmodel resume here" in said
     assert started_by(str(config)) == []
